@@ -1,0 +1,90 @@
+"""Crops against the published lists, boxes inside frames, flips and labels."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidrec.data.augment import (
+    center_crops,
+    fixed_offsets,
+    flip_label,
+    multiscale_sizes,
+    random_box,
+    resized_shape,
+    to_stored,
+)
+from vidrec.errors import UsageError
+
+PUBLISHED = json.loads((Path(__file__).parents[1] / "parity" / "data" / "multiscale_crops.json").read_text())
+SCALES = (1.0, 0.875, 0.75, 0.66)
+FRAMES = [key for key in PUBLISHED if key[0].isdigit()]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_multiscale_crop_is_the_published_one(frame):
+    width, height = map(int, frame.split("x"))
+    golden = PUBLISHED[frame]
+    sizes = multiscale_sizes(height, width, 224, SCALES)
+    assert sizes == [tuple(size) for size in golden["size_candidates_wh_in_order"]]
+    for size, offsets in golden["offsets_more_fix_by_size"].items():
+        w, h = map(int, size.split("x"))
+        assert fixed_offsets(height, width, w, h) == [tuple(offset) for offset in offsets]
+
+
+@pytest.mark.parametrize("case", sorted(PUBLISHED["_three_crops_left_right_centre"]))
+def test_three_crops_are_the_published_ones(case):
+    frame, side = case.split("_crop")
+    width, height = map(int, frame.split("x"))
+    boxes = center_crops(height, width, int(side), 3)
+    assert [[box.x, box.y] for box in boxes] == PUBLISHED["_three_crops_left_right_centre"][case]
+
+
+@given(
+    stored=st.tuples(st.integers(1, 500), st.integers(1, 500)),
+    crop=st.sampled_from(["multiscale", "random", "center"]),
+    resize=st.sampled_from([(), (64,), (48, 96)]),
+    seed=st.integers(0, 2**32),
+)
+def test_boxes_lie_in_the_stored_frame(stored, crop, resize, seed):
+    shape = resized_shape(*stored, resize)
+    if min(shape) < 4:
+        return
+    box = to_stored(random_box(*shape, 32, crop, SCALES, np.random.default_rng(seed)), shape, stored)
+    assert min(box) >= 0
+    assert 1 <= box.width <= stored[1] - box.x
+    assert 1 <= box.height <= stored[0] - box.y
+
+
+def test_resize_makes_the_short_side():
+    assert resized_shape(480, 640, (256,)) == (256, 341)
+    assert resized_shape(640, 480, (256,)) == (341, 256)
+    assert resized_shape(640, 480, (240, 320)) == (240, 320)
+    assert resized_shape(7, 9, ()) == (7, 9)
+
+
+@given(label=st.integers(0, 3), seed=st.integers(0, 2**32))
+def test_flip_policies(label, seed):
+    mirror = {0: 1, 1: 0}
+    swapped = flip_label(label, "swap", mirror, np.random.default_rng(seed))
+    skipped = flip_label(label, "skip", mirror, np.random.default_rng(seed))
+    assert flip_label(label, "never", mirror, np.random.default_rng(seed)) == (False, label)
+    assert swapped[1] == (mirror.get(label, label) if swapped[0] else label)
+    assert skipped == ((False, label) if label in mirror else (swapped[0], label))
+
+
+def test_both_flips_happen():
+    rng = np.random.default_rng(0)
+    assert {flip_label(0, "swap", {0: 1}, rng) for _ in range(50)} == {(True, 1), (False, 0)}
+
+
+def test_wrong_names_are_told():
+    with pytest.raises(UsageError, match=r"data\.flip"):
+        flip_label(0, "mirror", {}, np.random.default_rng(0))
+    with pytest.raises(UsageError, match=r"data\.crop"):
+        random_box(10, 10, 8, "corner", SCALES, np.random.default_rng(0))
+    with pytest.raises(UsageError, match=r"eval\.crops"):
+        center_crops(10, 10, 8, 2)

@@ -1,0 +1,299 @@
+"""Configuration: every field there is, checked names and types, `:arg` strings, overrides, fingerprint, differences.
+
+A recipe is a Python file with `get_config(arg)`. It starts from `base()`, sets what differs, and is read by `load`:
+
+    config = load("configs/stm.py:ssv1,frames=16", ["--config.optim.lr=0.02"])
+
+A key that `base()` does not know, in the file or on the command line, is an error that names the nearest real one.
+"""
+
+import hashlib
+import importlib.util
+import json
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, FrozenConfigDict, config_flags
+
+from vidrec.errors import UsageError, did_you_mean
+
+# Learning-rate and decay multipliers (pattern of the parameter path, learning rate, weight decay); the first match counts.
+# Temporal-shift code bases train biases at twice the rate and norms and biases without decay.
+TCM_GROUPS = ((r"bn\d*/|_bn/|norm/", 1.0, 0.0), (r"bias$", 2.0, 0.0))
+# TSM also trains the new classifier five (its bias ten) times faster.
+TSM_GROUPS = ((r"^fc/kernel$", 5.0, 1.0), (r"^fc/bias$", 10.0, 0.0), *TCM_GROUPS)
+
+
+def base() -> ConfigDict:
+    """Every field with its default. `model` may also hold any field of the network it names."""
+    c = ConfigDict()
+    c.seed = 0
+
+    c.model = ConfigDict()
+    c.model.name = "tsn_resnet50"  # a name of vidrec.list_models(), or "package.module:function"
+    c.model.num_classes = 0  # 0: as many as the records have
+    c.model.num_frames = 8  # T, frames of a clip
+
+    c.data = ConfigDict()
+    c.data.records = ""  # folder written by `vidrec convert`
+    c.data.train_split = "train"
+    c.data.eval_split = "val"
+    c.data.sampling = "segment"  # segment: one frame of each of T equal parts | dense: 64-frame span
+    c.data.short = "first"  # a video with fewer frames than T: first (repeat frame 0) | loop | clamp
+    c.data.resize = (256,)  # before cropping: () as stored | (short side,) | (height, width)
+    c.data.crop = "multiscale"  # training crop: multiscale (corners and centre, 13 offsets) | random | center
+    c.data.crop_scales = (1.0, 0.875, 0.75, 0.66)
+    c.data.image_size = 224  # side of the square picture the network sees
+    c.data.flip = "never"  # swap (mirror pairs exchange labels) | skip (mirror pairs are not flipped) | never
+    c.data.color_jitter = ()  # (brightness, contrast, saturation, hue), per clip, on the device
+    c.data.color_jitter_probability = 0.8
+    c.data.grayscale_probability = 0.0
+    c.data.mean = (0.485, 0.456, 0.406)  # RGB in 0..1
+    c.data.std = (0.229, 0.224, 0.225)
+    c.data.workers = 0  # loader processes; 0: threads of this process
+    c.data.threads = 2  # reading threads per process
+    c.data.on_bad = "replace"  # a record that cannot be read in training: replace (the next readable one) | raise
+    c.data.max_bad = 0.001  # share of a split's records that may be replaced; the first one always may
+
+    c.optim = ConfigDict()
+    c.optim.name = "sgd"  # sgd | adamw | nadamw
+    c.optim.lr = 0.01  # for the whole global batch; not rescaled
+    c.optim.momentum = 0.9
+    c.optim.nesterov = False
+    c.optim.b2 = 0.999
+    c.optim.weight_decay = 5e-4
+    c.optim.decay = "all"  # all parameters | kernels (arrays of two and more dimensions)
+    c.optim.schedule = "step"  # step (by epoch) | cosine (to `final` times lr) | constant
+    c.optim.boundaries = ()  # epochs at which lr is multiplied by `factor`
+    c.optim.factor = 0.1
+    c.optim.final = 0.01
+    c.optim.warmup_steps = 0  # linear from 0
+    c.optim.clip_norm = 20.0  # of the gradient over all parameters; 0: off
+    c.optim.groups = ()  # ((pattern, lr multiplier, decay multiplier), ...), first match; see TSM_GROUPS
+
+    c.train = ConfigDict()
+    c.train.batch_size = 64  # clips of the global batch
+    c.train.epochs = 50.0
+    c.train.steps = 0  # if positive, instead of epochs
+    c.train.label_smoothing = 0.0
+    c.train.class_weights = ()  # one factor per class; (): none
+    c.train.init = ""  # checkpoint to start the weights from (vidrec import); its classifier is dropped if classes differ
+    c.train.log_every = 10  # steps between progress lines
+    c.train.eval_every = 0  # steps; 0: at each epoch's end
+    c.train.checkpoint_every = 500  # steps
+    c.train.keep = 3  # newest checkpoints kept; the last step of the run always is
+
+    c.eval = ConfigDict()
+    c.eval.batch_size = 64
+    c.eval.clips = 1  # 1: segment centres; more: draws seeded by video and clip
+    c.eval.crops = 1  # 1: centre | 3: left, centre and right along the long side
+
+    c.mesh = ConfigDict()
+    c.mesh.data = -1  # devices along the batch; -1: all
+    return c
+
+
+def load(
+    spec: str, overrides: Sequence[str] = (), *, model_fields: Callable[[str], Mapping[str, Any]] | None = None
+) -> FrozenConfigDict:
+    """Reads `path[:arg]`, applies `--config.a.b=value` overrides and checks every name and type.
+
+    Args:
+      spec: recipe file, with the string handed to its `get_config` behind a colon.
+      overrides: command-line strings.
+      model_fields: name of a network -> its fields and defaults; when given, `config.model` is completed with
+        them and checked against them.
+
+    Raises:
+      UsageError: unreadable file, failing `get_config`, unknown key or argument, wrong type; one sentence.
+    """
+    path, _, arg = spec.partition(":")
+    config = _run_get_config(path, arg)
+    check(config, path, model_fields=None)  # before overrides: a slip in the file is reported as the file's
+    if model_fields:
+        _complete_model(config, path, model_fields, overrides)
+    _override(config, overrides)
+    check(config, path, model_fields=model_fields)
+    return FrozenConfigDict(config)
+
+
+def check(config: Any, where: str, *, model_fields: Callable[[str], Mapping[str, Any]] | None = None) -> None:
+    """Raises UsageError if `config` holds a key that is not in `base()` or a value of another type."""
+    _check_section(config, base(), where, "")
+    if model_fields:
+        _check_model(config.model, model_fields, where)
+
+
+def parse_arg(arg: str | None, **known: Any) -> ConfigDict:
+    """Parses the string behind the colon of a recipe: "ssv1,frames=16".
+
+    A keyword whose default is a tuple of strings is a choice (the first is the default); a bare word picks from the
+    choice that has it. Other values take the type of their default; a bare name of a boolean sets it.
+
+    Raises:
+      UsageError: a word or value that is not known, naming the nearest known one.
+    """
+    choices = {key: value for key, value in known.items() if isinstance(value, tuple)}
+    parsed = {key: value[0] if isinstance(value, tuple) else value for key, value in known.items()}
+    for part in filter(None, (arg or "").split(",")):
+        key, equals, text = part.partition("=")
+        if not equals:
+            key, text = _bare_word(part, known, choices)
+        if key not in known:
+            raise UsageError(f"unknown config argument {key!r}{did_you_mean(key, known)}")
+        parsed[key] = _parse_value(key, text, known[key])
+    return ConfigDict(parsed)
+
+
+def fingerprint(config: Any) -> str:
+    """Twelve hexadecimal digits that change when any field does."""
+    return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain nested dictionaries with lists for tuples, ready for JSON."""
+    return json.loads(config.to_json())
+
+
+def from_dict(values: Mapping[str, Any]) -> FrozenConfigDict:
+    """The inverse of `to_dict`; fields that a newer version added take their defaults."""
+    config = base()
+    for section, fields in values.items():
+        if isinstance(fields, Mapping):
+            if section not in config:
+                config[section] = ConfigDict()
+            for key, value in fields.items():
+                config[section][key] = _tuples(value)
+        else:
+            config[section] = fields
+    return FrozenConfigDict(config)
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One line "a.b: old -> new" for each field in which two configurations (as from `to_dict`) differ."""
+    lines = []
+    for key in sorted({*a, *b}):
+        old, new = a.get(key, "(absent)"), b.get(key, "(absent)")
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            lines.append(f"{prefix}{key}: {old} -> {new}")
+    return lines
+
+
+def _run_get_config(path: str, arg: str) -> ConfigDict:
+    if not Path(path).is_file():
+        raise UsageError(f"there is no config file {path!r}; recipes stand in configs/, such as configs/stm.py:ssv1")
+    spec = importlib.util.spec_from_file_location("vidrec_recipe", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path!r} is not a Python file; a recipe is one with get_config(arg)")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(arg or None)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except Exception as error:  # whatever a recipe does wrong is told by line, not by traceback
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(path)]
+        reason = " ".join(str(error).replace("\\n", " ").replace("\\'", "").split()).strip("\"' ")
+        raise UsageError(f"{path}, line {lines[-1] if lines else '?'}: {type(error).__name__}: {reason}") from error
+    if not isinstance(config, ConfigDict):
+        raise UsageError(f"{path}: get_config returned {type(config).__name__}; it must return a ConfigDict, see vidrec.config.base()")
+    return config
+
+
+def _check_section(config: Any, known: ConfigDict, where: str, prefix: str) -> None:
+    for key in config:
+        if key not in known:
+            if prefix == "model.":
+                continue  # fields of the network, checked against the network
+            raise UsageError(f"{where}: unknown config key '{prefix}{key}'{did_you_mean(key, known.keys())}")
+        value, default = config[key], known[key]
+        if isinstance(default, ConfigDict):
+            if not isinstance(value, (ConfigDict, FrozenConfigDict)):
+                raise UsageError(f"{where}: config.{prefix}{key} is a section of fields, not {value!r}")
+            _check_section(value, default, where, f"{prefix}{key}.")
+        else:
+            _check_type(value, default, f"{prefix}{key}", where)
+    missing = [key for key in known if key not in config]
+    if missing:
+        raise UsageError(f"{where}: config key '{prefix}{missing[0]}' is missing; start from vidrec.config.base()")
+
+
+def _check_type(value: Any, default: Any, name: str, where: str) -> None:
+    accepted = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and not isinstance(default, bool)):
+        raise UsageError(f"{where}: config.{name} is {value!r}, but must be of type {type(default).__name__}, like {default!r}")
+
+
+def _complete_model(
+    config: ConfigDict, where: str, model_fields: Callable[[str], Mapping[str, Any]], overrides: Sequence[str]
+) -> None:
+    """Writes the network's own defaults into config.model, so that each can be overridden and is recorded."""
+    name = next((o.partition("=")[2] for o in overrides if o.startswith("--config.model.name=")), config.model.name)
+    _check_model(config.model, lambda _: model_fields(name), where)
+    for key, value in model_fields(name).items():
+        if key not in config.model:
+            config.model[key] = value
+
+
+def _check_model(section: Any, model_fields: Callable[[str], Mapping[str, Any]], where: str) -> None:
+    fields = model_fields(section.name)
+    for key, value in section.items():
+        if key in ("name", "num_classes"):
+            continue
+        if key not in fields:
+            raise UsageError(f"{where}: network {section.name!r} has no field 'model.{key}'{did_you_mean(key, fields)}")
+        if fields[key] is not None and value is not None:
+            _check_type(value, fields[key], f"model.{key}", where)
+
+
+def _override(config: ConfigDict, overrides: Sequence[str]) -> None:
+    for override in overrides:
+        keys = override.removeprefix("--config.").partition("=")[0].split(".")
+        section = config
+        for depth, key in enumerate(keys):
+            if not isinstance(section, ConfigDict) or key not in section:
+                known = section.keys() if isinstance(section, ConfigDict) else ()
+                raise UsageError(f"unknown config key '{'.'.join(keys[: depth + 1])}'{did_you_mean(key, known)}")
+            section = section[key]
+        if isinstance(section, ConfigDict):
+            raise UsageError(f"config.{'.'.join(keys)} is a section; set one of its fields: {', '.join(section.keys())}")
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["vidrec", *overrides])
+    try:
+        values(["vidrec", *overrides])
+    except flags.Error as error:
+        raise UsageError(str(error)) from error
+
+
+def _bare_word(word: str, known: Mapping[str, Any], choices: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
+    if known.get(word) is False:
+        return word, "true"
+    for key, options in choices.items():
+        if word in options:
+            return key, word
+    words = [option for options in choices.values() for option in options]
+    raise UsageError(f"unknown config argument {word!r}{did_you_mean(word, [*words, *known])}")
+
+
+def _parse_value(key: str, text: str, default: Any) -> Any:
+    if isinstance(default, tuple):
+        if text not in default:
+            raise UsageError(f"config argument {key}={text}: no such choice{did_you_mean(text, default)}")
+        return text
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise UsageError(f"config argument {key}={text}: say true or false")
+        return text.lower() in ("true", "1")
+    try:
+        return type(default)(text)
+    except ValueError as error:
+        raise UsageError(f"config argument {key}={text}: not a {type(default).__name__}") from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
