@@ -20,7 +20,7 @@ from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
 from vidrec.errors import UsageError, did_you_mean
 
-# Learning-rate and decay multipliers (pattern of the parameter path, learning rate, weight decay); the first match counts.
+# (pattern of the parameter path, learning-rate multiplier, weight-decay multiplier); the first match counts.
 # Temporal-shift code bases train biases at twice the rate and norms and biases without decay.
 TCM_GROUPS = ((r"bn\d*/|_bn/|norm/", 1.0, 0.0), (r"bias$", 2.0, 0.0))
 # TSM also trains the new classifier five (its bias ten) times faster.
@@ -80,7 +80,7 @@ def base() -> ConfigDict:
     c.train.steps = 0  # if positive, instead of epochs
     c.train.label_smoothing = 0.0
     c.train.class_weights = ()  # one factor per class; (): none
-    c.train.init = ""  # checkpoint to start the weights from (vidrec import); its classifier is dropped if classes differ
+    c.train.init = ""  # run or imported weights to start from; the classifier only if the classes are the same
     c.train.log_every = 10  # steps between progress lines
     c.train.eval_every = 0  # steps; 0: at each epoch's end
     c.train.checkpoint_every = 500  # steps
@@ -201,7 +201,7 @@ def _run_get_config(path: str, arg: str) -> ConfigDict:
         reason = " ".join(str(error).replace("\\n", " ").replace("\\'", "").split()).strip("\"' ")
         raise UsageError(f"{path}, line {lines[-1] if lines else '?'}: {type(error).__name__}: {reason}") from error
     if not isinstance(config, ConfigDict):
-        raise UsageError(f"{path}: get_config returned {type(config).__name__}; it must return a ConfigDict, see vidrec.config.base()")
+        raise UsageError(f"{path}: get_config must return a ConfigDict, not {type(config).__name__}; start from base()")
     return config
 
 
@@ -226,7 +226,8 @@ def _check_section(config: Any, known: ConfigDict, where: str, prefix: str) -> N
 def _check_type(value: Any, default: Any, name: str, where: str) -> None:
     accepted = (int, float) if isinstance(default, float) else type(default)
     if not isinstance(value, accepted) or (isinstance(value, bool) and not isinstance(default, bool)):
-        raise UsageError(f"{where}: config.{name} is {value!r}, but must be of type {type(default).__name__}, like {default!r}")
+        kind = type(default).__name__
+        raise UsageError(f"{where}: config.{name} is {value!r}, but must be of type {kind}, like {default!r}")
 
 
 def _complete_model(
@@ -261,7 +262,8 @@ def _override(config: ConfigDict, overrides: Sequence[str]) -> None:
                 raise UsageError(f"unknown config key '{'.'.join(keys[: depth + 1])}'{did_you_mean(key, known)}")
             section = section[key]
         if isinstance(section, ConfigDict):
-            raise UsageError(f"config.{'.'.join(keys)} is a section; set one of its fields: {', '.join(section.keys())}")
+            known = ", ".join(section.keys())
+            raise UsageError(f"config.{'.'.join(keys)} is a section; set one of its fields: {known}")
     values = flags.FlagValues()
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["vidrec", *overrides])
     try:

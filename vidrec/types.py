@@ -36,4 +36,4 @@ class ModelOutput(NamedTuple):
 
     logits: Float[Array, "b k"]
     order_logits: Float[Array, "b p"] | None = None
-    aux: dict[str, Any] = {}
+    aux: dict[str, Any] = {}  # noqa: RUF012  read only

@@ -104,7 +104,9 @@ def test_training_draws_one_frame_of_each_part(frames, seed):
     np.testing.assert_array_equal(indices // (frames // 8), np.arange(8))
 
 
-@pytest.mark.parametrize(("short", "expected"), [("first", [0, 0, 0, 0]), ("loop", [0, 1, 2, 0]), ("clamp", [0, 1, 2, 2])])
+@pytest.mark.parametrize(
+    ("short", "expected"), [("first", [0, 0, 0, 0]), ("loop", [0, 1, 2, 0]), ("clamp", [0, 1, 2, 2])]
+)
 def test_short_videos(short, expected):
     indices = segment_indices(3, 4, mode="train", rng=np.random.default_rng(0), short=short)
     np.testing.assert_array_equal(indices, expected)

@@ -1,7 +1,7 @@
 """Where to crop and whether to flip: one draw per clip, made on the host before any pixel is touched.
 
-A `View` is all that is decided; the pipeline decodes a frame, cuts the box and resizes it in one go. Boxes are in the
-coordinates of the frame after `resize_to` (which is never carried out on its own) and are mapped back to the stored frame.
+A `View` is all that is decided; the pipeline decodes a frame, cuts the box and resizes it in one go. Boxes are chosen
+in a frame of the size that `resized_shape` gives, which is never made, and mapped back to the stored frame.
 """
 
 from collections.abc import Mapping
@@ -50,18 +50,14 @@ def to_stored(box: Box, shape: tuple[int, int], stored: tuple[int, int]) -> Box:
 def multiscale_sizes(
     height: int, width: int, image_size: int, scales: tuple[float, ...], max_distortion: int = 1
 ) -> list[tuple[int, int]]:
-    """Crop sizes (width, height) of TSN's multi-scale crop: scales of the short side whose indices differ by at most one.
+    """Crop sizes (width, height) of TSN's multi-scale crop: scales of the short side, at most one step apart.
 
-    A side within 3 pixels of `image_size` is taken as `image_size`, as published.
+    A side within 3 pixels of `image_size` is taken as `image_size`, as published, where the frame is that large.
     """
-    sides = [int(min(height, width) * scale) for scale in scales]
-    sides = [image_size if abs(side - image_size) < 3 else side for side in sides]
-    return [
-        (w, h)
-        for i, h in enumerate(sides)
-        for j, w in enumerate(sides)
-        if abs(i - j) <= max_distortion
-    ]
+    short = min(height, width)
+    sides = [int(short * scale) for scale in scales]
+    sides = [min(image_size, short) if abs(side - image_size) < 3 else side for side in sides]
+    return [(w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= max_distortion]
 
 
 def fixed_offsets(height: int, width: int, crop_width: int, crop_height: int) -> list[tuple[int, int]]:
@@ -88,7 +84,7 @@ def center_crops(height: int, width: int, side: int, crops: int) -> list[Box]:
 def random_box(
     height: int, width: int, image_size: int, crop: str, scales: tuple[float, ...], rng: np.random.Generator
 ) -> Box:
-    """One training box of a frame of the given size: `crop` is multiscale, random (a square of image_size) or center."""
+    """One training box; `crop` is multiscale, random (a square of image_size) or center."""
     if crop == "multiscale":
         sizes = multiscale_sizes(height, width, image_size, scales)
         w, h = sizes[rng.integers(len(sizes))]
@@ -102,9 +98,7 @@ def random_box(
     raise UsageError(f"data.crop is {crop!r}, but must be multiscale, random or center")
 
 
-def flip_label(
-    label: int, policy: str, mirror: Mapping[int, int], rng: np.random.Generator
-) -> tuple[bool, int]:
+def flip_label(label: int, policy: str, mirror: Mapping[int, int], rng: np.random.Generator) -> tuple[bool, int]:
     """Decides on a horizontal flip with probability 1/2 and what it does to the label.
 
     Args:

@@ -1,0 +1,78 @@
+"""Killed at any moment and started again, a run ends as if nothing had happened."""
+
+import signal
+
+import pytest
+
+from tests.end_to_end.runs import assert_same_run, finish, rows, start, straight
+from vidrec.errors import UsageError, VidrecError
+from vidrec.train.checkpoint import Checkpoints
+
+
+@pytest.fixture
+def whole(tiny_config, tmp_path):
+    straight(tiny_config(), tmp_path / "whole")
+    return tmp_path / "whole"
+
+
+def test_killed_and_started_again(whole, tiny_config, tmp_path):
+    broken = tmp_path / "broken"
+    for step in (1, 5, 7):  # before the first checkpoint, between two, after the last but one
+        assert finish(start(tiny_config(), broken, step=step, number=signal.SIGKILL)) == -signal.SIGKILL
+    assert straight(tiny_config(), broken).finished
+    assert_same_run(whole, broken)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_goes_on_later(number, whole, tiny_config, tmp_path):
+    stopped = tmp_path / "stopped"
+    process = start(tiny_config(), stopped, step=5, number=number)
+    assert finish(process) == 0
+    assert "Traceback" not in process.errors
+    with Checkpoints(stopped / "checkpoints") as checkpoints:
+        assert checkpoints.latest() == 6  # the step that was under way is finished and saved
+    assert straight(tiny_config(), stopped).finished
+    assert_same_run(whole, stopped)
+
+
+def test_stopped_where_an_evaluation_is_due(whole, tiny_config, tmp_path):
+    stopped = tmp_path / "stopped"
+    assert finish(start(tiny_config(), stopped, step=3, number=signal.SIGTERM)) == 0
+    assert straight(tiny_config(), stopped).finished
+    assert_same_run(whole, stopped)
+
+
+def test_a_finished_run_does_nothing(whole, tiny_config):
+    before = rows(whole)
+    outcome = straight(tiny_config(), whole)
+    assert (outcome.step, outcome.finished) == (8, True)
+    assert outcome.metrics["videos"] == 12
+    assert rows(whole) == before
+
+
+def test_a_longer_run_goes_on(whole, tiny_config, tmp_path):
+    straight(tiny_config(train__steps=12), whole)
+    straight(tiny_config(train__steps=12), tmp_path / "long")
+    assert_same_run(whole, tmp_path / "long")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loader_processes_change_nothing(workers, whole, tiny_config, tmp_path):
+    straight(tiny_config(data__workers=workers), tmp_path / "workers")
+    assert_same_run(whole, tmp_path / "workers")
+
+
+def test_another_configuration_is_refused(whole, tiny_config):
+    with pytest.raises(UsageError, match=r"optim\.lr: 0\.05 -> 0\.1"):
+        straight(tiny_config(optim__lr=0.1), whole)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
+    with pytest.raises(VidrecError) as error:
+        straight(tiny_config(optim__lr=1e30, optim__clip_norm=0.0), tmp_path / "run")
+    text = str(error.value)
+    assert "the loss of step" in text
+    assert "step 0 in" in text  # a checkpoint from before it
+    assert "clip0" in text or "clip1" in text  # ids of its videos
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.latest() is not None

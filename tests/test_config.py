@@ -1,0 +1,130 @@
+"""Recipes: every slip is told by name, every field can be overridden, configurations can be compared."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from vidrec import config as configuration
+from vidrec.config import base, differences, fingerprint, from_dict, load, parse_arg, to_dict
+from vidrec.errors import UsageError
+
+
+def fields(name):
+    return {"num_classes": 0, "num_frames": 8, "modules": "both", "dropout": 0.5, "widths": (64, 128)}
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def write(*lines):
+        body = "".join(f"    {line}\n" for line in lines)
+        path = tmp_path / "recipe.py"
+        path.write_text(
+            "from ml_collections import ConfigDict\nfrom vidrec.config import base, parse_arg\n"
+            f"def get_config(arg=None):\n    c = base()\n{body}    return c\n"
+        )
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("c.optim.lrr = 1.0", "'optim.lrr' (did you mean 'lr'?)"),
+        ("c.optm.lr = 1.0", 'Did you mean "optim"'),
+        ("c.trian = ConfigDict()", "'trian' (did you mean 'train'?)"),
+        ("c.model.modles = 'both'", "'model.modles' (did you mean 'modules'?)"),
+        ("c.optim.lr = 'fast'", "line 5"),
+        ("c.optim = ConfigDict({'lr': 1.0})", "'optim.b2' is missing"),
+        ("undefined_name", "line 5: NameError"),
+        ("return 3", "must return a ConfigDict"),
+    ],
+)
+def test_slips_in_the_file(recipe, line, told):
+    with pytest.raises(UsageError) as error:
+        load(recipe(line), model_fields=fields)
+    assert told in str(error.value)
+    assert "recipe.py" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("--config.optim.lrr=1", "'optim.lrr' (did you mean 'lr'?)"),
+        ("--config.optm.lr=1", "'optm' (did you mean 'optim'?)"),
+        ("--config.optim=1", "is a section"),
+        ("--config.optim.lr=fast", "could not convert"),
+        ("--config.model.width=(1,2)", "'model.width' (did you mean 'widths'?)"),
+    ],
+)
+def test_slips_on_the_command_line(recipe, override, told):
+    with pytest.raises(UsageError) as error:
+        load(recipe(), [override], model_fields=fields)
+    assert told in str(error.value)
+
+
+def test_overrides_reach_every_kind_of_field(recipe):
+    config = load(
+        recipe(),
+        [
+            "--config.optim.lr=3",
+            "--config.model.modules=cstm",
+            "--config.model.widths=(3,4)",
+            "--config.optim.nesterov=true",
+            "--config.data.resize=()",
+        ],
+        model_fields=fields,
+    )
+    assert config.optim.lr == 3.0
+    assert config.model.modules == "cstm"
+    assert tuple(config.model.widths) == (3, 4)
+    assert config.optim.nesterov is True
+    assert tuple(config.data.resize) == ()
+
+
+def test_missing_file():
+    with pytest.raises(UsageError, match="no config file"):
+        load("configs/none.py")
+
+
+def test_the_network_fills_its_defaults(recipe):
+    assert load(recipe("c.model.dropout = 0.1"), model_fields=fields).model.to_dict() == {
+        "name": "tsn_resnet50", "num_classes": 0, "num_frames": 8, "modules": "both", "dropout": 0.1,
+        "widths": (64, 128),
+    }  # fmt: skip
+
+
+def test_arguments():
+    known = {"dataset": ("ssv1", "ssv2"), "frames": 8, "twins": False}
+    assert parse_arg("ssv2,frames=16,twins", **known).to_dict() == {"dataset": "ssv2", "frames": 16, "twins": True}
+    assert parse_arg(None, **known).to_dict() == {"dataset": "ssv1", "frames": 8, "twins": False}
+    for wrong in ("ssv3", "frame=3", "frames=many", "dataset=jester", "twins=maybe"):
+        with pytest.raises(UsageError):
+            parse_arg(wrong, **known)
+
+
+def test_round_trip_through_json(recipe):
+    config = load(recipe("c.optim.groups = (('fc', 5.0, 1.0),)"), model_fields=fields)
+    again = from_dict(to_dict(config))
+    assert to_dict(again) == to_dict(config)
+    assert again.optim.groups == (("fc", 5.0, 1.0),)
+    assert fingerprint(again) == fingerprint(config)
+
+
+def test_fields_that_an_old_checkpoint_lacks_take_their_defaults():
+    old = to_dict(base())
+    del old["optim"]["nesterov"], old["eval"]
+    assert to_dict(from_dict(old)) == to_dict(base())
+
+
+def test_differences_name_the_fields():
+    a, b = base(), base()
+    b.optim.lr = 0.5
+    b.seed = 3
+    assert differences(to_dict(a), to_dict(b)) == ["optim.lr: 0.01 -> 0.5", "seed: 0 -> 3"]
+    assert fingerprint(a) != fingerprint(b)
+
+
+def test_check_wants_sections():
+    with pytest.raises(UsageError, match="section"):
+        configuration.check(ConfigDict({**to_dict(base()), "data": 3}), "here")

@@ -1,0 +1,259 @@
+"""The command `vidrec`: one sub-command per verb. Exit status 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vidrec.errors import UsageError, VidrecError, did_you_mean
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns its exit status."""
+    parser = make_parser()
+    args, rest = parser.parse_known_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("absl", "jax", "orbax", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        if unknown := [arg for arg in rest if not (hasattr(args, "config") and arg.startswith("--config."))]:
+            flags = [flag for action in args.parser._actions for flag in action.option_strings]
+            raise UsageError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags)}")
+        args.overrides = rest
+        result, text = args.run(args)
+        if getattr(args, "lead", True):
+            print(json.dumps(result, ensure_ascii=False) if args.json else text, flush=True)
+        return 0
+    except VidrecError as error:
+        print(f"vidrec: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("vidrec: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = argparse.ArgumentParser(prog="vidrec", description="Video action recognition in JAX/Flax.")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    demo = _verb(verbs, "demo", _demo, "from videos to trained networks, in minutes", "--workdir runs/demo")
+    demo.add_argument("--workdir", default="runs/demo", help="folder for everything it makes (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="of videos and training (default: %(default)s)")
+
+    toy = _verb(verbs, "toy", _toy, "draw labelled action videos as .mp4 files", "--out toy --level demo")
+    toy.add_argument("--out", required=True, help="folder to write")
+    toy.add_argument("--level", choices=("demo", "benchmark"), default="demo", help="4 or 7 families of actions")
+    toy.add_argument("--seed", type=int, default=0)
+
+    convert = _verb(
+        verbs, "convert", _convert, "videos to sharded TFRecords",
+        "--dataset ucf101 --root UCF-101 --annotations ucfTrainTestlist --out records/ucf101",
+    )  # fmt: skip
+    convert.add_argument("--dataset", required=True, help="annotation format: list (CSV of path,label,split) | ucf101")
+    convert.add_argument("--root", required=True, help="folder that the annotated paths start from")
+    convert.add_argument("--annotations", required=True, help="annotation file (list) or folder (ucf101)")
+    convert.add_argument("--out", required=True, help="folder of records to write")
+    convert.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    convert.add_argument("--short-side", type=int, default=256, help="pixels; 0 keeps the size (default: %(default)s)")
+    convert.add_argument("--quality", type=int, default=95, help="of JPEG frames (default: %(default)s)")
+    convert.add_argument("--codec", choices=("jpeg", "raw"), default="jpeg", help="of frames (default: %(default)s)")
+    convert.add_argument("--videos-per-shard", type=int, default=256, help="(default: %(default)s)")
+    convert.add_argument("--split-number", type=int, default=1, choices=(1, 2, 3), help="of UCF101's three splits")
+    convert.add_argument("--label-order", choices=("file", "sorted"), default=None, help="class order")
+    convert.add_argument("--seed", type=int, default=0, help="of the order of records (default: %(default)s)")
+
+    verify = _verb(verbs, "verify", _verify, "check a folder of records", "records/ucf101 --deep")
+    verify.add_argument("records", help="folder written by vidrec convert")
+    verify.add_argument("--deep", action="store_true", help="also decode every frame")
+
+    train = _verb(
+        verbs, "train", _train, "train a network; goes on by itself when the workdir holds a checkpoint",
+        "--config configs/stm.py:ssv1 --workdir runs/stm --config.data.records=records/ssv1",
+    )  # fmt: skip
+    _add_config(train)
+    train.add_argument("--workdir", required=True, help="folder of the run")
+    _add_hosts(train)
+
+    evaluate = _verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --clips 10 --crops 3")
+    evaluate.add_argument("--workdir", required=True, help="folder of the run")
+    evaluate.add_argument("--records", help="folder of records (default: the one of the run)")
+    evaluate.add_argument("--split", help="split to evaluate (default: the one of the run)")
+    evaluate.add_argument("--clips", type=int, help="clips per video (default: the run's eval.clips)")
+    evaluate.add_argument("--crops", type=int, choices=(1, 3), help="crops per clip (default: the run's eval.crops)")
+    evaluate.add_argument("--batch-size", type=int, help="clips of a global batch")
+    evaluate.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+    evaluate.add_argument("--out", help="folder to write (default: WORKDIR/eval)")
+    _add_hosts(evaluate)
+
+    predict = _verb(verbs, "predict", _predict, "classes and scores of video files", "--workdir runs/stm clip.mp4")
+    predict.add_argument("videos", nargs="+", help="video files, or folders of them")
+    predict.add_argument("--workdir", required=True, help="folder of the run")
+    predict.add_argument("--top", type=int, default=5, help="classes shown (default: %(default)s)")
+
+    summary = _verb(
+        verbs, "summary", _summary, "parameters, multiply-adds and shapes per stage", "--config configs/stm.py:ssv1"
+    )
+    _add_config(summary)
+
+    weights = _verb(
+        verbs, "import", _import, "PyTorch weights to a vidrec checkpoint",
+        "--model stm_resnet50 --weights resnet50.pth --out weights/resnet50 --num-classes 1000",
+    )  # fmt: skip
+    weights.add_argument("--model", required=True, help="network (vidrec.list_models())")
+    weights.add_argument("--weights", required=True, help=".pth, .pt, .pth.tar, .safetensors or .npz")
+    weights.add_argument("--out", required=True, help="folder of the checkpoint to write")
+    weights.add_argument("--num-classes", type=int, help="(default: the size of the file's classifier)")
+    weights.add_argument("--num-frames", type=int, default=8, help="(default: %(default)s)")
+    weights.add_argument("--image-size", type=int, default=224, help="(default: %(default)s)")
+    weights.add_argument("--classes", help="file with one class name per line, in label order")
+    weights.add_argument(
+        "--allow-missing", action="append", default=[], metavar="PATTERN",
+        help="parameters that the file need not have, such as 'fc/*' or '*/temporal/*'; repeatable",
+    )  # fmt: skip
+    return parser
+
+
+def _verb(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], tuple[Any, str]], about: str, example: str
+) -> argparse.ArgumentParser:
+    epilog = f"example:\n  vidrec {name} {example}"
+    parser = verbs.add_parser(
+        name, help=about, description=about, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, help="FILE[:arg]; single fields by --config.section.field=value")
+
+
+def _add_hosts(parser: argparse.ArgumentParser) -> None:
+    hosts = parser.add_argument_group("several processes (not needed on Cloud TPU)")
+    hosts.add_argument("--coordinator", help="HOST:PORT of process 0")
+    hosts.add_argument("--processes", type=int, help="how many")
+    hosts.add_argument("--process", type=int, help="number of this one")
+
+
+def _demo(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.demo import demo
+
+    result = demo(Path(args.workdir), seed=args.seed)
+    return result, json.dumps(result)
+
+
+def _toy(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.data.toy import make_toy
+    from vidrec.progress import Progress
+
+    with Progress("drawing", 0) as progress:
+        made = make_toy(Path(args.out), level=args.level, seed=args.seed, progress=progress)
+    return made, f"{made['videos']} videos of {made['classes']} classes in {args.out}; list: {made['annotations']}"
+
+
+def _convert(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.data.convert import convert
+    from vidrec.progress import Progress
+
+    with Progress("converting", 0) as progress:
+        report = convert(
+            args.dataset, args.root, args.annotations, args.out,
+            workers=args.workers, short_side=args.short_side, quality=args.quality, codec=args.codec,
+            videos_per_shard=args.videos_per_shard, split_number=args.split_number,
+            label_order=args.label_order, seed=args.seed, progress=progress,
+        )  # fmt: skip
+    return report.as_dict(), report.text()
+
+
+def _verify(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.data.verify import verify
+
+    report = verify(args.records, deep=args.deep)
+    if report.problems:
+        print(json.dumps(report.as_dict()) if args.json else report.text(), flush=True)
+        raise VidrecError(f"{args.records}: {len(report.problems)} problems")
+    return report.as_dict(), report.text()
+
+
+def _train(args: argparse.Namespace) -> tuple[Any, str]:
+    _start_hosts(args)
+    from vidrec.eval.evaluate import make_evaluator
+    from vidrec.train.loop import train
+
+    outcome = train(_load_config(args), args.workdir, make_evaluator)
+    result = {"workdir": args.workdir, **outcome._asdict()}
+    if not outcome.finished:
+        return result, f"Stopped at step {outcome.step}, saved; run the same command again to go on."
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items())
+    return result, f"Finished at step {outcome.step}: {metrics}"
+
+
+def _eval(args: argparse.Namespace) -> tuple[Any, str]:
+    _start_hosts(args)
+    from vidrec.inspect.results import evaluate_run
+
+    names = ("records", "split", "clips", "crops", "batch_size", "step", "out")
+    options = {name: getattr(args, name) for name in names}
+    return evaluate_run(args.workdir, **options)
+
+
+def _predict(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.data.video import list_videos
+    from vidrec.eval.predict import load
+
+    files = list_videos(args.videos)
+    recognizer = load(args.workdir)
+    rows = [{"video": str(file), "top": recognizer.predict(file).top(args.top)} for file in files]
+    lines = []
+    for row in rows:
+        lines += [row["video"], *(f"  {score:6.1%}  {name}" for name, score in row["top"])]
+    return rows, "\n".join(lines)
+
+
+def _summary(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.inspect.summary import summarize
+    from vidrec.models.registry import create_model
+
+    config = _load_config(args)
+    fields = {key: value for key, value in config.model.items() if key != "name"}
+    if not fields["num_classes"]:
+        raise UsageError("model.num_classes is 0 (as many as the records have); set --config.model.num_classes=N")
+    summary = summarize(create_model(config.model.name, **fields), image_size=config.data.image_size)
+    return {"model": config.model.name, **summary.as_dict()}, summary.text()
+
+
+def _import(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.interop.weights import import_weights
+
+    report = import_weights(
+        args.model, args.weights, args.out,
+        num_classes=args.num_classes, num_frames=args.num_frames, image_size=args.image_size,
+        classes=args.classes, allow_missing=tuple(args.allow_missing),
+    )  # fmt: skip
+    return report.as_dict(), f"{report.text()}\nWrote {args.out}."
+
+
+def _load_config(args: argparse.Namespace) -> Any:
+    from vidrec import config
+    from vidrec.models.registry import model_fields
+
+    return config.load(args.config, args.overrides, model_fields=model_fields)
+
+
+def _start_hosts(args: argparse.Namespace) -> None:
+    """Joins the other processes, and lets only the first of them print the result."""
+    given = [value is not None for value in (args.coordinator, args.processes, args.process)]
+    if any(given) and not all(given):
+        raise UsageError("--coordinator, --processes and --process go together")
+    from vidrec.train.sharding import start_hosts
+
+    args.lead = start_hosts(args.coordinator, args.processes, args.process) == 0

@@ -1,0 +1,245 @@
+"""From records to per-host batches: grain's random-access pipeline with one integer, the global step, as its position.
+
+    records -> plan (shuffle, repeat) -> read (sample, decode, crop, flip) -> host block -> batch -> step
+
+Everything random depends on the global position only, so the stream is the same, bit for bit, for any number of loader
+processes, for any number of hosts, and after a restart at any step. Each host reads a contiguous block of the global
+batch, so the blocks laid side by side are the single-host batch.
+"""
+
+import logging
+import shutil
+import signal
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import grain
+from absl import flags
+
+from vidrec.data.clips import ClipSpec, TestReader, TrainReader
+from vidrec.data.records import TFRecordSource
+from vidrec.errors import UsageError, VidrecError
+from vidrec.types import Batch
+
+logger = logging.getLogger(__name__)
+
+_BUFFERED_BATCHES = 2  # per loader process; grain's default of 500 elements would hold gigabytes of clips
+
+
+class HostBlocks(grain.MapDataset):
+    """The elements of one host: block `host` of each global batch, contiguous, in order."""
+
+    def __init__(self, parent: grain.MapDataset, batch_size: int, host: int, hosts: int):
+        super().__init__(parent)
+        if batch_size % hosts:
+            raise UsageError(f"a batch of {batch_size} clips does not divide over {hosts} hosts; change the batch size")
+        self._global, self._local, self._host = batch_size, batch_size // hosts, host
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._global * self._local
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, place = divmod(index, self._local)
+        return self._parent[batch * self._global + self._host * self._local + place]
+
+    def __str__(self) -> str:
+        return f"HostBlocks({self._local} of {self._global}, host {self._host})"
+
+
+@dataclass
+class Loader:
+    """Where elements are read: `workers` processes, or with 0 `threads` threads of this process."""
+
+    workers: int = 0
+    threads: int = 2
+
+    def iterate(self, batches: grain.MapDataset, batch_bytes: int) -> grain.DatasetIterator:
+        """Starts reading `batches` in order."""
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain reads absl flags, which a notebook or a test never parses
+        if self.workers and not _shared_memory_suffices(self.workers, batch_bytes):
+            self.workers = 0
+        if not self.workers:
+            return iter(batches.to_iter_dataset(grain.ReadOptions(self.threads, max(self.threads, _BUFFERED_BATCHES))))
+        dataset = batches.to_iter_dataset(grain.ReadOptions(1, 1))
+        options = grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=_BUFFERED_BATCHES)
+        return iter(dataset.mp_prefetch(options, worker_init_fn=_ignore_interrupts))
+
+
+class StepIterator(grain.DatasetIterator):
+    """Iterates over batches from any one on; its whole state is `{"version": 1, "step": k}`.
+
+    Use it as a context manager: leaving it ends the loader processes and frees their shared memory.
+    """
+
+    def __init__(self, batches: grain.MapDataset, loader: Loader, batch_bytes: int, step: int = 0):
+        super().__init__()
+        self._batches, self._loader, self._batch_bytes = batches, loader, batch_bytes
+        self._step, self._iterator = step, None
+
+    def __next__(self) -> Batch:
+        if self._step >= len(self._batches):
+            raise StopIteration
+        if self._iterator is None:
+            self._iterator = self._loader.iterate(self._batches[self._step :], self._batch_bytes)
+        batch = next(self._iterator)
+        self._step += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """The position: the step whose batch comes next."""
+        return {"version": 1, "step": self._step}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Moves to the step of `state`."""
+        self.close()
+        self._step = state["step"]
+
+    def close(self) -> None:
+        """Ends the loader processes and threads; the next batch would start new ones."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass
+class TrainPlan:
+    """Which record each global position reads, and the batches made of them.
+
+    Attributes:
+      records: position -> record number wanted there; each epoch is a permutation.
+      batches: step - first_step -> this host's part of the global batch.
+      replaced: record numbers that could not be read, as noticed by `audit`.
+    """
+
+    source: TFRecordSource
+    records: grain.MapDataset
+    batches: grain.MapDataset
+    batch_size: int
+    host: int
+    hosts: int
+    max_bad: float
+    first_step: int
+    first_clip: int
+    replaced: set[int] = field(default_factory=set)
+
+    def position(self, step: int) -> int:
+        """Global position of the first clip of the batch of `step`: clips drawn since the beginning of the run."""
+        return self.first_clip + (step - self.first_step) * self.batch_size
+
+    def wanted(self, step: int, start: int = 0, stop: int | None = None) -> list[int]:
+        """Record numbers of (places `start` to `stop` of) the global batch of `step`, before any replacement."""
+        first = self.position(step)
+        return [int(self.records[first + place]) for place in range(self.batch_size)[start:stop]]
+
+    def video_ids(self, step: int) -> list[str]:
+        """Ids of the videos of the global batch of `step`."""
+        return [self.source.video_id(record) for record in self.wanted(step)]
+
+    def audit(self, step: int, batch: Batch) -> None:
+        """Notices replaced records of this host's batch; raises when they are more than `max_bad` allows."""
+        block = self.batch_size // self.hosts
+        wanted = self.wanted(step, self.host * block, (self.host + 1) * block)
+        new = {record for record, read in zip(wanted, batch.record, strict=True) if record != read} - self.replaced
+        for record in sorted(new):
+            logger.warning(
+                "Video %r cannot be read; the next one takes its place. Run `vidrec verify` on the records.",
+                self.source.video_id(record),
+            )
+        self.replaced |= new
+        if new and len(self.replaced) > max(1, self.max_bad * len(self.source)):
+            raise VidrecError(
+                f"{len(self.replaced)} of {len(self.source)} videos cannot be read, more than data.max_bad="
+                f"{self.max_bad} allows, such as {self.source.video_id(max(new))!r}; run `vidrec verify` on the records"
+            )
+
+
+def train_plan(
+    source: TFRecordSource,
+    spec: ClipSpec,
+    *,
+    batch_size: int,
+    seed: int,
+    max_bad: float = 0.001,
+    first_step: int = 0,
+    first_clip: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+) -> TrainPlan:
+    """The endless training stream of one host.
+
+    Args:
+      batch_size: clips of the global batch.
+      seed: of the run; the shuffle also depends on the records' content, so that neighbouring seeds share no epoch.
+      first_step, first_clip: where a restarted run goes on: the step, and the clips drawn until then.
+      host: number of this host among `hosts`.
+
+    Raises:
+      UsageError: fewer records than one global batch, or a batch that does not divide over the hosts.
+    """
+    if len(source) < batch_size:
+        raise UsageError(
+            f"{source!r} has {len(source)} records, fewer than one batch of {batch_size}; lower train.batch_size"
+        )
+    records = grain.MapDataset.range(len(source)).shuffle(seed=_seed("shuffle", seed, source.digest)).repeat(None)
+    clips = records.random_map(TrainReader(source, spec), seed=_seed("clips", seed, source.digest))
+    blocks = HostBlocks(clips[first_clip:], batch_size, host, hosts)
+    batches = blocks.batch(batch_size // hosts, drop_remainder=True)
+    return TrainPlan(source, records, batches, batch_size, host, hosts, max_bad, first_step, first_clip)
+
+
+def test_batches(
+    source: TFRecordSource,
+    spec: ClipSpec,
+    *,
+    batch_size: int,
+    clips: int = 1,
+    crops: int = 1,
+    host: int = 0,
+    hosts: int = 1,
+) -> grain.MapDataset:
+    """Every view of every record exactly once, padded so that all hosts take the same number of equal steps."""
+    views = len(source) * clips * crops
+    padded = -(-views // batch_size) * batch_size
+    elements = grain.MapDataset.range(padded).map(TestReader(source, spec, clips, crops))
+    return HostBlocks(elements, batch_size, host, hosts).batch(batch_size // hosts, drop_remainder=True)
+
+
+test_batches.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def _seed(purpose: str, seed: int, digest: str) -> int:
+    return zlib.crc32(f"{purpose}/{seed}/{digest}".encode())
+
+
+def _ignore_interrupts(worker: int, workers: int) -> None:
+    """Ctrl-C reaches the whole process group; only the parent acts on it and then ends its workers."""
+    del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _shared_memory_suffices(workers: int, batch_bytes: int) -> bool:
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return True  # no such file system to fill on this platform
+    needed = workers * (_BUFFERED_BATCHES + 2) * batch_bytes
+    if free < needed:
+        logger.warning(
+            "/dev/shm has %d MB free, but %d loader processes need %d MB: reading with threads instead. "
+            "Give the container more shared memory (docker --shm-size) or set data.workers=0.",
+            free >> 20,
+            workers,
+            needed >> 20,
+        )
+    return free >= needed

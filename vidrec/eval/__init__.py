@@ -1,0 +1,1 @@
+"""Using trained networks: exact evaluation of a split, recognition of single videos."""

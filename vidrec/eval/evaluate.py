@@ -1,0 +1,141 @@
+"""Exact evaluation: every video of a split once, whatever the number of devices and hosts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+from ml_collections import FrozenConfigDict
+
+from vidrec.data.clips import ClipSpec
+from vidrec.data.feed import DeviceFeed
+from vidrec.data.pipeline import Loader, StepIterator, test_batches
+from vidrec.data.records import TFRecordSource, open_records
+from vidrec.progress import Progress
+from vidrec.train.state import Network
+from vidrec.train.step import make_predict_step
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of all videos of a split.
+
+    Attributes:
+      scores: softmax averaged over the views, float `[N, K]`; rows of unreadable videos are 0.
+      labels: class indices, `[N]`.
+      read: whether every view of the video could be read, bool `[N]`.
+      video_ids: `[N]`.
+      classes: class names.
+    """
+
+    scores: Float[np.ndarray, "n k"]
+    labels: Int[np.ndarray, " n"]
+    read: np.ndarray
+    video_ids: list[str]
+    classes: tuple[str, ...]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Ids of the videos that could not be read."""
+        return [self.video_ids[i] for i in np.flatnonzero(~self.read)]
+
+    def top(self, k: int) -> float:
+        """Share of the videos whose label is among the k best classes; NaN if none could be read."""
+        scores, labels = self.scores[self.read], self.labels[self.read]
+        own = np.take_along_axis(scores, labels[:, None], axis=1)
+        better = (scores > own).sum(1)
+        ties_before = ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None])).sum(1)
+        return float((better + ties_before < k).mean()) if len(labels) else float("nan")
+
+    def confusion(self) -> Int[np.ndarray, "k k"]:
+        """Counts, true class by row, best class by column."""
+        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        np.add.at(matrix, (self.labels[self.read], self.scores[self.read].argmax(1)), 1)
+        return matrix
+
+    def per_class(self) -> list[tuple[str, int, float]]:
+        """(class, videos, accuracy) for each class; NaN where it has no video."""
+        matrix = self.confusion()
+        return [
+            (name, int(row.sum()), float(row[i] / row.sum()) if row.sum() else float("nan"))
+            for i, (name, row) in enumerate(zip(self.classes, matrix, strict=True))
+        ]
+
+    def pair_accuracy(self, pairs: Sequence[tuple[str, str]]) -> float:
+        """Accuracy when only the two classes of the true pair are compared; 0.5 is chance.
+
+        Args:
+          pairs: class names that mirror each other; videos of other classes do not count.
+        """
+        partner = {self.classes.index(a): self.classes.index(b) for a, b in pairs}
+        partner |= {b: a for a, b in partner.items()}
+        rows = [i for i in np.flatnonzero(self.read) if int(self.labels[i]) in partner]
+        own = self.scores[rows, self.labels[rows]]
+        other = self.scores[rows, [partner[int(label)] for label in self.labels[rows]]]
+        return float(((own > other) + 0.5 * (own == other)).mean()) if rows else float("nan")
+
+    def metrics(self) -> dict[str, float]:
+        """Top-1, top-5 (when there are more than five classes), mean class accuracy, number of videos, missing ones."""
+        accuracies = [accuracy for _, videos, accuracy in self.per_class() if videos]
+        values = {"top1": self.top(1)}
+        if len(self.classes) > 5:
+            values["top5"] = self.top(5)
+        values["mean_class"] = float(np.mean(accuracies)) if accuracies else float("nan")
+        return {**values, "videos": int(self.read.sum()), "unreadable": len(self.unreadable)}
+
+
+def evaluate(
+    model: Network,
+    variables: dict[str, Any],
+    source: TFRecordSource,
+    config: FrozenConfigDict,
+    mesh: Mesh,
+    *,
+    predict: Callable[..., Any] | None = None,
+    show: bool = False,
+) -> Evaluation:
+    """Runs the network over every view of every record of `source`.
+
+    Args:
+      config: its `data` and `eval` sections say how clips are made and batched.
+      predict: a step of make_predict_step to use again; None makes one.
+      show: draw a progress line.
+    """
+    predict = predict or make_predict_step(model, mesh, config.data.mean, config.data.std)
+    clips, crops = config.eval.clips, config.eval.crops
+    spec = ClipSpec.from_config(config.data, model.num_frames, model.clip_length)
+    batches = test_batches(
+        source,
+        spec,
+        batch_size=config.eval.batch_size,
+        clips=clips,
+        crops=crops,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+    total = np.zeros((len(source), len(source.classes)))
+    views = np.zeros(len(source), np.int64)
+    loader = Loader(config.data.workers, config.data.threads)
+    batch_bytes = spec.nbytes * config.eval.batch_size // jax.process_count()
+    with StepIterator(batches, loader, batch_bytes) as iterator, Progress("eval", len(batches), show=show) as progress:
+        for done, (batch, _) in enumerate(DeviceFeed(iterator, mesh), start=1):
+            given, scores = jax.device_get(predict(variables, batch))
+            np.add.at(total, given.record[given.valid], scores[given.valid])
+            np.add.at(views, given.record[given.valid], 1)
+            progress.update(done)
+    read = views == clips * crops
+    scores = np.where(read[:, None], total / np.maximum(views, 1)[:, None], 0)
+    ids = [source.video_id(record) for record in range(len(source))]
+    return Evaluation(scores, np.asarray(source.labels), read, ids, tuple(source.classes))
+
+
+def make_evaluator(
+    model: Network, config: FrozenConfigDict, mesh: Mesh
+) -> Callable[[dict[str, Any]], dict[str, float]]:
+    """variables -> metrics of `data.eval_split`, compiled once; what the training loop calls."""
+    source = open_records(config.data.records, config.data.eval_split)
+    predict = make_predict_step(model, mesh, config.data.mean, config.data.std)
+    return lambda variables: evaluate(model, variables, source, config, mesh, predict=predict).metrics()

@@ -1,0 +1,73 @@
+"""`vidrec import`: a PyTorch checkpoint becomes a vidrec checkpoint that training and evaluation start from."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import FrozenConfigDict
+from vidrec.interop.torch import Report, convert, read
+
+from vidrec import config as configuration
+from vidrec.errors import UsageError
+from vidrec.models.registry import model_fields
+from vidrec.train.checkpoint import Checkpoints, Snapshot
+from vidrec.train.start import build_model
+
+
+def import_weights(
+    name: str,
+    weights: str | Path,
+    out: str | Path,
+    *,
+    num_classes: int | None = None,
+    num_frames: int = 8,
+    image_size: int = 224,
+    classes: str | Path | None = None,
+    allow_missing: tuple[str, ...] = (),
+) -> Report:
+    """Reads PyTorch weights into the network `name` and writes them to `out` as a checkpoint of step 0.
+
+    Args:
+      num_classes: size of the classifier; None takes it from `classes` or from the file.
+      classes: text file with one class name per line, in label order; without it classes are called "class 0", ...
+      allow_missing: patterns of parameters that the file need not have; they keep their initial values.
+
+    Raises:
+      UsageError: `out` holds a checkpoint already, or the class list and num_classes differ.
+      VidrecError: the file cannot be read or does not fill the network.
+    """
+    state_dict = read(weights)
+    names = Path(classes).read_text(encoding="utf-8").splitlines() if classes else None
+    count = num_classes or (len(names) if names else classifier_size(state_dict))
+    names = names or [f"class {number}" for number in range(count)]
+    if len(names) != count:
+        raise UsageError(f"{classes} lists {len(names)} classes, but --num-classes is {count}")
+    config = configuration.base()
+    config.model.update(name=name, num_classes=count, num_frames=num_frames)
+    config.model.update({key: value for key, value in model_fields(name).items() if key not in config.model})
+    config.data.image_size = image_size
+    config = FrozenConfigDict(config)
+    variables, report = convert(
+        build_model(config, names),
+        state_dict,
+        image_size=image_size,
+        num_frames=num_frames,
+        allow_missing=allow_missing,
+    )
+    with Checkpoints(Path(out) / "checkpoints") as checkpoints:
+        if checkpoints.latest() is not None:
+            raise UsageError(f"{out} holds a checkpoint already; choose another --out")
+        position = {"version": 1, "step": 0, "clip": 0}
+        snapshot = Snapshot(
+            jax.tree.map(jax.numpy.asarray, variables), None, position, configuration.to_dict(config), names
+        )
+        checkpoints.save(0, snapshot)
+    return report
+
+
+def classifier_size(state_dict: dict[str, np.ndarray]) -> int:
+    """Number of classes of the file's classifier: rows of the last layer called fc or new_fc."""
+    for key, value in state_dict.items():
+        if key.split(".")[-2:] in (["fc", "weight"], ["new_fc", "weight"]):
+            return len(value)
+    raise UsageError("the weights have no classifier (fc or new_fc); give --num-classes and --allow-missing 'fc/*'")

@@ -1,0 +1,126 @@
+"""Checkpoints: one folder per step holding weights, optimizer, position in the data, configuration and class list.
+
+All of orbax stands behind this file. A checkpoint appears by rename when it is complete; a half-written one left by a
+crash is never seen as one and is removed at the next start.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint
+from etils import epath
+
+from vidrec.errors import VidrecError
+
+ocp = orbax.checkpoint.v1
+_JSON_ITEMS = ("position", "config", "classes")
+
+logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells every save and restore at info level
+
+
+class Snapshot(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+      variables: {"params": ..., "batch_stats": ...} of the network.
+      optimizer: the optimizer's state, or None for weights that come from elsewhere.
+      position: {"version", "step", "seed", "dataset_digest", "global_batch"}: where the data stream goes on.
+      config: the whole configuration, as from vidrec.config.to_dict.
+      classes: class names in label order.
+    """
+
+    variables: Mapping[str, Any]
+    optimizer: Any
+    position: dict[str, Any]
+    config: dict[str, Any]
+    classes: list[str]
+
+
+class Checkpoints:
+    """The checkpoints of one folder; writes in the background, keeps the newest `keep`.
+
+    Use it as a context manager: leaving it waits for the write under way.
+    """
+
+    def __init__(self, directory: str | Path, *, keep: int = 3):
+        self.directory = epath.Path(directory).resolve()
+        registry = ocp.handlers.local_registry()
+        for name in _JSON_ITEMS:
+            registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)
+        context = ocp.Context()
+        context.checkpointables.registry = registry
+        self._checkpointer = ocp.training.Checkpointer(
+            self.directory,
+            context=context,
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+        self._pending = None
+
+    def latest(self) -> int | None:
+        """Step of the newest complete checkpoint, or None."""
+        newest = self._checkpointer.latest
+        return None if newest is None else newest.step
+
+    def save(self, step: int, snapshot: Snapshot) -> None:
+        """Starts writing a checkpoint of `step`; the arrays may be changed as soon as this returns."""
+        self.wait()
+        items = {name: value for name, value in snapshot._asdict().items() if value is not None}
+        self._pending = self._checkpointer.save_checkpointables_async(step, items, force=True)
+
+    def describe(self, step: int) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+        """Reads position, configuration and class list of a checkpoint."""
+        items = self._load(step, dict.fromkeys(_JSON_ITEMS))
+        return items["position"], items["config"], items["classes"]
+
+    def restore(self, step: int, variables: Any, optimizer: Any = None) -> tuple[Any, Any]:
+        """Reads weights, and the optimizer's state if asked for, onto the devices of the given abstract trees.
+
+        Args:
+          variables, optimizer: trees of jax.ShapeDtypeStruct with shardings; any topology.
+        """
+        wanted = {"variables": variables} | ({} if optimizer is None else {"optimizer": optimizer})
+        items = self._load(step, wanted)
+        return items["variables"], items.get("optimizer")
+
+    def wait(self) -> None:
+        """Waits until the write under way is complete; raises its error."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            try:
+                pending.result()
+            except OSError as error:
+                raise VidrecError(
+                    f"cannot write a checkpoint in {self.directory}: {error.strerror or error}; free some space and "
+                    "start the command again: it goes on from the last complete checkpoint"
+                ) from error
+
+    def close(self) -> None:
+        """Waits for the write under way and ends the background threads."""
+        try:
+            self.wait()
+        finally:
+            self._checkpointer.close()
+
+    def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._checkpointer.load_checkpointables(step, items)
+        except (KeyError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise VidrecError(f"checkpoint {step} in {self.directory} does not fit this network: {reason}") from error
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def abstract(tree: Any, sharding: Any) -> Any:
+    """Shapes and types of `tree` (arrays or shapes), placed by `sharding` (one, or a tree of them)."""
+    if isinstance(sharding, jax.sharding.Sharding):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, sharding)

@@ -1,0 +1,112 @@
+"""Optimizer and learning rate from `config.optim`.
+
+The order of operations is that of the published training code: clip the gradient over all parameters, add weight decay
+(or, for Adam, scale first and decay after), momentum, per-group multiplier, learning rate.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from vidrec.errors import UsageError
+
+Groups = tuple[tuple[str, float, float], ...]
+
+
+def learning_rate(
+    optim: ConfigDict | FrozenConfigDict, *, total_steps: int, steps_per_epoch: float
+) -> Callable[[Any], Any]:
+    """Step -> learning rate: linear warm-up, then step (per epoch), cosine or constant.
+
+    Args:
+      total_steps: length of the run, where cosine ends.
+      steps_per_epoch: records / batch size; a step belongs to the epoch that its first clip lies in.
+    """
+    if optim.schedule == "step":
+        scales = {math.ceil(epoch * steps_per_epoch): optim.factor for epoch in optim.boundaries}
+        after = optax.piecewise_constant_schedule(optim.lr, scales)
+    elif optim.schedule == "cosine":
+        after = optax.cosine_decay_schedule(optim.lr, max(total_steps - optim.warmup_steps, 1), optim.final)
+    elif optim.schedule == "constant":
+        after = optax.constant_schedule(optim.lr)
+    else:
+        raise UsageError(f"optim.schedule is {optim.schedule!r}, but must be step, cosine or constant")
+
+    def schedule(step: Any) -> Any:
+        # Boundaries of the step schedule count from the first step; cosine starts behind the warm-up.
+        rate = after(jnp.maximum(step - optim.warmup_steps, 0) if optim.schedule == "cosine" else step)
+        return rate * jnp.minimum((step + 1) / (optim.warmup_steps + 1), 1.0)
+
+    return schedule
+
+
+def make_optimizer(
+    optim: ConfigDict | FrozenConfigDict,
+    schedule: Callable[[Any], Any],
+    frozen: frozenset[str] = frozenset(),
+) -> optax.GradientTransformation:
+    """SGD with momentum, AdamW or NAdamW with per-parameter multipliers.
+
+    Args:
+      schedule: step -> learning rate.
+      frozen: paths of parameters that never change, such as "layer1_0/bn1/scale".
+    """
+    lr_multiplier, decay_multiplier = multipliers(tuple(optim.groups), optim.decay, frozen)
+    parts = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
+    decay = _add_decay(optim.weight_decay, decay_multiplier)
+    if optim.name == "sgd":
+        parts += [decay, optax.trace(optim.momentum, nesterov=optim.nesterov)]
+    elif optim.name in ("adamw", "nadamw"):
+        parts += [optax.scale_by_adam(optim.momentum, optim.b2, nesterov=optim.name == "nadamw"), decay]
+    else:
+        raise UsageError(f"optim.name is {optim.name!r}, but must be sgd, adamw or nadamw")
+    return optax.chain(*parts, _scale_by(lr_multiplier), optax.scale_by_learning_rate(schedule))
+
+
+def multipliers(
+    groups: Groups, decay: str, frozen: frozenset[str] = frozenset()
+) -> tuple[Callable[[str, Any], float], Callable[[str, Any], float]]:
+    """(path, parameter) -> multiplier of the learning rate, and of the weight decay."""
+    if decay not in ("all", "kernels"):
+        raise UsageError(f"optim.decay is {decay!r}, but must be all or kernels")
+
+    def find(path: str) -> tuple[float, float]:
+        return next(((lr, wd) for pattern, lr, wd in groups if re.search(pattern, path)), (1.0, 1.0))
+
+    def lr_multiplier(path: str, parameter: Any) -> float:
+        del parameter
+        return 0.0 if path in frozen else find(path)[0]
+
+    def decay_multiplier(path: str, parameter: Any) -> float:
+        return 0.0 if decay == "kernels" and parameter.ndim < 2 else find(path)[1]
+
+    return lr_multiplier, decay_multiplier
+
+
+def path_of(key_path: tuple[Any, ...]) -> str:
+    """A JAX key path as "layer1_0/conv1/kernel"."""
+    return jax.tree_util.keystr(key_path, simple=True, separator="/")
+
+
+def _add_decay(weight_decay: float, multiplier: Callable[[str, Any], float]) -> optax.GradientTransformation:
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        def add(key_path: tuple[Any, ...], update: Any, parameter: Any) -> Any:
+            return update + weight_decay * multiplier(path_of(key_path), parameter) * parameter
+
+        return jax.tree_util.tree_map_with_path(add, updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _scale_by(multiplier: Callable[[str, Any], float]) -> optax.GradientTransformation:
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        del params
+        return jax.tree_util.tree_map_with_path(lambda path, u: multiplier(path_of(path), u) * u, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -1,0 +1,141 @@
+"""How a run starts: its records and network, its length, fresh or restored state."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import FrozenConfigDict
+
+from vidrec import config as configuration
+from vidrec.data.records import TFRecordSource, open_records
+from vidrec.errors import UsageError
+from vidrec.models.norm import frozen_params
+from vidrec.models.registry import create_model
+from vidrec.train.checkpoint import Checkpoints, abstract
+from vidrec.train.optim import path_of
+from vidrec.train.sharding import replicated
+from vidrec.train.state import Network, TrainState, initial_variables
+
+# What may differ between a run and its continuation: nothing in it changes what the steps already taken computed.
+_MAY_CHANGE = ("data.records", "data.workers", "data.threads", "data.max_bad", "data.eval_split", "eval.", "mesh.")
+_MAY_CHANGE += tuple(f"train.{name}" for name in ("steps", "epochs", "batch_size", "log_every", "eval_every"))
+_MAY_CHANGE += ("train.checkpoint_every", "train.keep")
+
+
+def open_training_records(config: FrozenConfigDict) -> TFRecordSource:
+    """Opens the training split; raises UsageError if no folder is configured."""
+    if not config.data.records:
+        raise UsageError("no records to train on: set --config.data.records=FOLDER, as written by `vidrec convert`")
+    return open_records(config.data.records, config.data.train_split)
+
+
+def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) -> Network:
+    """The network of `config.model` for these classes.
+
+    Raises:
+      UsageError: `model.num_classes` is set, but not to the number of classes.
+    """
+    fields = {key: value for key, value in config.model.items() if key != "name"}
+    if fields["num_classes"] not in (0, len(classes)):
+        raise UsageError(
+            f"model.num_classes is {fields['num_classes']}, but the records have {len(classes)} classes; "
+            "set it to 0 to follow the records"
+        )
+    return create_model(config.model.name, **{**fields, "num_classes": len(classes)})
+
+
+def frozen_paths(model: Network, image_size: int) -> frozenset[str]:
+    """Paths of the parameters that the network's policy for its norms keeps fixed."""
+    shapes = jax.eval_shape(lambda key: initial_variables(model, key, image_size), jax.random.key(0))
+    return frozenset("/".join(path) for path in frozen_params(model.bn, shapes))
+
+
+def run_length(config: FrozenConfigDict, records: int) -> tuple[int, float]:
+    """(steps of the whole run, steps per epoch); the last, partial batch of a run is dropped."""
+    steps_per_epoch = records / config.train.batch_size
+    steps = config.train.steps or math.floor(config.train.epochs * steps_per_epoch)
+    if steps < 1:
+        raise UsageError(f"train.epochs={config.train.epochs} of {records} records is less than one step")
+    return steps, steps_per_epoch
+
+
+def evaluation_steps(config: FrozenConfigDict, total_steps: int, steps_per_epoch: float) -> set[int]:
+    """Steps after which the evaluation split is run: every `eval_every`, or the end of each epoch; always the last."""
+    if config.train.eval_every:
+        steps = set(range(config.train.eval_every, total_steps + 1, config.train.eval_every))
+    else:
+        epochs = math.ceil(total_steps / steps_per_epoch)
+        steps = {math.ceil(epoch * steps_per_epoch) for epoch in range(1, epochs + 1)}
+    return {step for step in steps if step <= total_steps} | {total_steps}
+
+
+def restore(
+    checkpoints: Checkpoints, shapes: TrainState, config: FrozenConfigDict, source: TFRecordSource, mesh: Mesh
+) -> tuple[TrainState, int, int]:
+    """(state, step, clips drawn) of the newest checkpoint, after checking that it is of this run."""
+    latest = checkpoints.latest()
+    assert latest is not None
+    position, saved, classes = checkpoints.describe(latest)
+    where = checkpoints.directory.parent
+    changed = configuration.differences(saved, configuration.to_dict(config))
+    changed = [line for line in changed if not line.startswith(_MAY_CHANGE)]
+    if changed:
+        raise UsageError(
+            f"{where} holds a run with another configuration ({'; '.join(changed)}); "
+            "go on with the old one, or choose another --workdir"
+        )
+    if position["dataset_digest"] != source.digest or classes != list(source.classes):
+        raise UsageError(
+            f"{where} was trained on other records than {source!r} (their content or classes differ); "
+            "point data.records to the same records, or choose another --workdir"
+        )
+    everywhere = replicated(mesh)
+    variables, opt_state = checkpoints.restore(
+        latest, abstract(shapes.variables, everywhere), abstract(shapes.opt_state, everywhere)
+    )
+    step = jax.device_put(np.int32(latest), everywhere)
+    return TrainState(step, variables["params"], variables["batch_stats"], opt_state), latest, position["clip"]
+
+
+def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str, ...], mesh: Mesh) -> TrainState:
+    """Replaces the weights by those of `train.init`; a classifier of other classes is left as drawn."""
+    if not Path(config.train.init).exists():
+        raise UsageError(f"train.init is {config.train.init!r}, which does not exist; make it with `vidrec import`")
+    with Checkpoints(find_checkpoints(config.train.init)) as checkpoints:
+        latest = checkpoints.latest()
+        if latest is None:
+            raise UsageError(f"train.init: there is no checkpoint in {config.train.init}")
+        _, saved, saved_classes = checkpoints.describe(latest)
+        model = build_model(configuration.from_dict(saved), saved_classes)
+        shapes = jax.eval_shape(
+            lambda key: initial_variables(model, key, saved["data"]["image_size"]), jax.random.key(0)
+        )
+        loaded, _ = checkpoints.restore(latest, abstract(shapes, replicated(mesh)))
+    if list(saved_classes) != list(classes):
+        loaded["params"]["fc"] = state.params["fc"]
+    _check_same_shapes(loaded["params"], state.params, config.train.init)
+    return state._replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
+
+
+def _check_same_shapes(loaded: Any, wanted: Any, where: str) -> None:
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return {path_of(path): leaf.shape for path, leaf in leaves}
+
+    have, want = shapes(loaded), shapes(wanted)
+    different = sorted(name for name in {*have, *want} if have.get(name) != want.get(name))
+    if different:
+        first = different[0]
+        raise UsageError(
+            f"train.init: {where} holds another network than config.model: {len(different)} parameters differ, "
+            f"such as {first} ({have.get(first, 'absent')} there, {want.get(first, 'absent')} here)"
+        )
+
+
+def find_checkpoints(path: str | Path) -> Path:
+    """The folder of checkpoints of a run: `path` itself or `path/checkpoints`."""
+    path = Path(path)
+    return path / "checkpoints" if (path / "checkpoints").is_dir() else path

@@ -1,0 +1,62 @@
+"""What changes during training, as one tree of arrays."""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PRNGKeyArray
+
+
+class Network(Protocol):
+    """What training and evaluation need of a network: a flax module with these fields.
+
+    Attributes:
+      num_frames: segments T of a clip.
+      clip_length: frames of a clip; a multiple of num_frames.
+      bn: policy of its norms.
+    """
+
+    num_frames: int
+    bn: str
+
+    @property
+    def clip_length(self) -> int: ...
+
+    def init(self, rngs: Any, clips: Any, *, train: bool) -> Any:
+        """Fresh variables."""
+
+    def apply(self, variables: Any, clips: Any, **options: Any) -> Any:
+        """ModelOutput, with `mutable` also the changed collections."""
+
+
+class TrainState(NamedTuple):
+    """Step counter, weights, running statistics and optimizer state."""
+
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `model.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def initial_variables(model: Network, key: PRNGKeyArray, image_size: int) -> dict[str, Any]:
+    """Freshly drawn {"params", "batch_stats"} of a network for pictures of the given side."""
+    clips = jnp.zeros((1, model.clip_length, image_size, image_size, 3))
+    variables = model.init(key, clips, train=False)
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+def initial_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
+    """State at step 0 with the given weights."""
+    params = variables["params"]
+    return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params))
+
+
+def count_parameters(params: Any) -> int:
+    """Number of trained values."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
