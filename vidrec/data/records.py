@@ -1,0 +1,269 @@
+"""Random access to the videos of a record folder: `open_records` gives a source, a source gives frames.
+
+A source is what grain calls a random access data source: it has a length, items and a stable text form, and it
+can be pickled. Files are opened when first read, in each process for itself.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32
+
+from vidrec.data import manifest, schema
+from vidrec.data.images import BadFrame, Frame
+from vidrec.data.index import ShardIndex, open_index
+from vidrec.data.splits import parse_split
+from vidrec.data.tfrecord import WAY_OUT, BadRecord, crc32c
+from vidrec.errors import VidrecError
+from vidrec.labels import ClassList
+
+_MAX_OPEN_FILES = 256
+
+
+@dataclass(frozen=True)
+class ClipHandle:
+    """One video of a source, without its frames.
+
+    Attributes:
+      record: its number in the source.
+      label: its class.
+      num_frames: how many frames are stored.
+    """
+
+    source: "TFRecordSource" = field(repr=False)
+    record: int
+    label: int
+    num_frames: int
+
+    @property
+    def video_id(self) -> str:
+        """The unique name of the video."""
+        return self.source.video_id(self.record)
+
+    def read_frames(self, frame_numbers: Iterable[int]) -> list[bytes]:
+        """As `TFRecordSource.read_frames`."""
+        return self.source.read_frames(self.record, frame_numbers)
+
+    def decode_frames(self, frame_numbers: Iterable[int]) -> list[Frame]:
+        """As `TFRecordSource.decode_frames`."""
+        return self.source.decode_frames(self.record, frame_numbers)
+
+
+class TFRecordSource:
+    """The videos of one split (or of any list of shards), in a fixed order.
+
+    Attributes:
+      name: name of the data set.
+      split: the split expression it was opened with.
+      classes: class names in label order, a `ClassList`.
+      labels: class of each video, int32 `[N]`.
+      num_frames: stored frames of each video, int32 `[N]`.
+      digest: of classes, labels and content of all records; the same wherever the files lie.
+    """
+
+    def __init__(
+        self, parts: Sequence[tuple[ShardIndex, slice]], classes: Sequence[str], *, name: str, split: str = ""
+    ) -> None:
+        """Joins parts of shards; `open_records` is the usual way to one.
+
+        Raises:
+          VidrecError: there is no video, a label is outside the classes, or a video has no frame.
+        """
+        self.name, self.split, self.classes = name, split, ClassList(classes)
+        self._parts = [(index, rows.indices(len(index))[1]) for index, rows in parts]
+        rows = [index.records[part] for index, part in parts]
+        self._ends = np.cumsum([len(part) for part in rows], dtype=np.int64)
+        self.labels: Int32[np.ndarray, " n"] = _column(rows, "label", np.int32)
+        self.num_frames: Int32[np.ndarray, " n"] = _column(rows, "num_frames", np.int32)
+        self.digest: str = manifest.rows_digest(self.classes, _column(rows, "crc", np.uint32), self.labels)
+        self._files = _Files()
+        self._check()
+
+    def _check(self) -> None:
+        where = f"split '{self.split}' of {self.name}"
+        if not len(self):
+            raise VidrecError(f"{where} holds no video; choose another split or convert again")
+        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        if len(wrong):
+            raise VidrecError(
+                f"{where}: {len(wrong)} labels are outside 0..{len(self.classes) - 1}, the first is "
+                f"{self.labels[wrong[0]]} of video '{self.video_id(wrong[0])}'; convert again with the right class list"
+            )
+        empty = np.flatnonzero(self.num_frames == 0)
+        if len(empty):
+            raise VidrecError(
+                f"{where}: {len(empty)} videos have no frame, the first is '{self.video_id(empty[0])}'; convert again"
+            )
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, i: int) -> ClipHandle:
+        i = self._position(i)
+        return ClipHandle(self, i, int(self.labels[i]), int(self.num_frames[i]))
+
+    def __repr__(self) -> str:
+        return f"TFRecordSource({self.name!r}, split={self.split!r}, videos={len(self)}, digest={self.digest!r})"
+
+    def video_id(self, i: int) -> str:
+        """Returns the unique name of video `i`."""
+        index, record = self._locate(i)
+        return index.video_id(record)
+
+    def describe(self, i: int) -> str:
+        """Says where video `i` lies: shard, number of the record in it, and the video's name."""
+        index, record = self._locate(i)
+        return f"record {record} of shard {index.shard.name} (video '{index.video_id(record)}')"
+
+    def fps(self, i: int) -> float:
+        """Returns the frame rate of video `i`, 0 where it is unknown."""
+        index, record = self._locate(i)
+        return float(index.records["fps"][record])
+
+    def read_frames(self, i: int, frame_numbers: Iterable[int]) -> list[bytes]:
+        """Reads the stored bytes of some frames of video `i` (numbers from 0, in any order, repeats allowed).
+
+        Only those bytes are read from the file, and each frame's CRC is checked.
+
+        Raises:
+          BadRecord: a frame is damaged or missing; the sentence names shard, record and video.
+          IndexError: the video has no such frame.
+        """
+        index, record = self._locate(i)
+        offsets, lengths, crcs = index.frame_table(record)
+        frames: dict[int, bytes] = {}
+        numbers = [int(number) for number in frame_numbers]
+        for number in numbers:
+            if not 0 <= number < len(offsets):
+                raise IndexError(f"video '{index.video_id(record)}' has {len(offsets)} frames, not one number {number}")
+            if number not in frames:
+                frames[number] = self._read(index, record, int(offsets[number]), int(lengths[number]))
+                if crc32c(frames[number]) != crcs[number]:
+                    raise self._bad(index, record, f"frame {number} is damaged (its CRC does not match)")
+        return [frames[number] for number in numbers]
+
+    def decode_frames(self, i: int, frame_numbers: Iterable[int]) -> list[Frame]:
+        """Reads and decodes some frames of video `i`, as `read_frames`; each is uint8 RGB `[H, W, 3]`.
+
+        A frame asked for several times is decoded once and is the same array each time.
+        """
+        numbers = [int(number) for number in frame_numbers]
+        distinct = list(dict.fromkeys(numbers))
+        stored = zip(distinct, self.read_frames(i, distinct), strict=True)
+        frames = {number: self.decode(i, data) for number, data in stored}
+        return [frames[number] for number in numbers]
+
+    def decode(self, i: int, data: bytes) -> Frame:
+        """Decodes one frame's stored bytes, as `read_frames` returned them for video `i`, to uint8 RGB `[H, W, 3]`.
+
+        Raises:
+          BadRecord: they are not a whole frame.
+        """
+        index, record = self._locate(i)
+        row = index.records[record]
+        try:
+            return schema.decode_frame(data, schema.CODECS[row["codec"]], int(row["height"]), int(row["width"]))
+        except BadFrame as error:
+            raise self._bad(index, record, str(error)) from None
+
+    def _read(self, index: ShardIndex, record: int, offset: int, length: int) -> bytes:
+        try:
+            data = os.pread(self._files.open(index.shard).descriptor, length, offset)
+        except OSError as error:
+            raise self._bad(index, record, f"cannot be read ({error.strerror})") from None
+        if len(data) != length:
+            raise self._bad(index, record, "the shard was cut off while in use")
+        return data
+
+    def _bad(self, index: ShardIndex, record: int, why: str) -> BadRecord:
+        video_id = index.video_id(record)
+        message = f"record {record} of shard {index.shard.name} (video '{video_id}'): {why}; {WAY_OUT}"
+        return BadRecord(message, shard=index.shard.name, record=record, video_id=video_id)
+
+    def _position(self, i: int) -> int:
+        i = int(i)
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"{self!r} has no video {i}")
+        return i % len(self)
+
+    def _locate(self, i: int) -> tuple[ShardIndex, int]:
+        """Returns the shard's index and the record's number in it."""
+        i = self._position(i)
+        part = int(np.searchsorted(self._ends, i, side="right"))
+        index, stop = self._parts[part]
+        return index, i - int(self._ends[part]) + stop
+
+
+def open_records(directory: str | os.PathLike[str], split: str) -> TFRecordSource:
+    """Opens a split of a record folder, or a part of it: "train", "train[:90%]", "train[100:200]+validation".
+
+    Everything is checked from manifest and index alone; no video is read.
+
+    Raises:
+      VidrecError: the folder is not there or not finished, there is no such split or it is empty, a shard is missing,
+        cut off or not the one the manifest names, a label is outside the classes, a video has no frame.
+    """
+    directory = Path(directory)
+    info = manifest.load(directory)
+    indexes: dict[str, list[ShardIndex]] = {}
+    parts: list[tuple[ShardIndex, slice]] = []
+    for name, start, stop in parse_split(split, {name: part.videos for name, part in info.splits.items()}):
+        indexes[name] = indexes.get(name) or _open_split(directory, name, info)
+        at = 0
+        for index in indexes[name]:
+            rows = slice(max(start - at, 0), max(stop - at, 0))
+            if rows.start < min(rows.stop, len(index)):
+                parts.append((index, rows))
+            at += len(index)
+    return TFRecordSource(parts, info.classes, name=info.name, split=split)
+
+
+def _open_split(directory: Path, name: str, info: manifest.Manifest) -> list[ShardIndex]:
+    indexes = []
+    for shard in info.splits[name].shards:
+        index = open_index(directory / shard.file)
+        digest = manifest.rows_digest(info.classes, index.records["crc"], index.records["label"])
+        if digest != shard.digest:
+            raise VidrecError(f"shard {shard.file} is not the one {directory / manifest.FILE_NAME} names; {WAY_OUT}")
+        indexes.append(index)
+    return indexes
+
+
+def _column(rows: list[np.ndarray], name: str, dtype: type[np.generic]) -> np.ndarray:
+    return np.concatenate([part[name] for part in rows]).astype(dtype) if rows else np.zeros(0, dtype)
+
+
+class _File:
+    """An open file that closes itself when the last user lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+class _Files:
+    """The most recently used open files; threads may share it, and a file in use is never closed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[Path, _File] = OrderedDict()
+
+    def __reduce__(self):
+        return _Files, ()  # another process opens its own
+
+    def open(self, path: Path) -> _File:
+        with self._lock:
+            file = self._open.get(path) or _File(path)
+            self._open[path] = file
+            self._open.move_to_end(path)
+            if len(self._open) > _MAX_OPEN_FILES:
+                self._open.popitem(last=False)
+            return file
