@@ -1,0 +1,81 @@
+"""Networks by name: `create_model("stm_resnet50", num_classes=174)`."""
+
+import fnmatch
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import flax.linen as nn
+
+from vidrec.errors import UsageError, did_you_mean
+from vidrec.models.resnet import SHAPES
+from vidrec.models.stm import STM
+from vidrec.models.tsm import TSM, TSN
+
+Maker = Callable[..., nn.Module]
+
+MODELS: dict[str, Maker] = {
+    **{f"tsn_resnet{depth}": partial(TSN, **shape) for depth, shape in SHAPES.items()},
+    **{f"tsm_resnet{depth}": partial(TSM, **shape) for depth, shape in SHAPES.items()},
+    **{f"stm_resnet{depth}": partial(STM, **SHAPES[depth]) for depth in (18, 34, 50)},
+}
+
+REQUIRED = inspect.Parameter.empty
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Returns the known names that match a glob pattern, sorted; e.g. `list_models("*resnet50")`."""
+    return sorted(fnmatch.filter(MODELS, pattern))
+
+
+def create_model(name: str, **fields: Any) -> nn.Module:
+    """Makes a network by name, or by "package.module:function" for one of the user's own.
+
+    `fields` override the name's defaults (see `model_fields`); lists become tuples. Raises UsageError for an unknown
+    name or field, a missing field, or a wrong value.
+    """
+    maker, known = find_model(name), model_fields(name)
+    if not accepts_any_field(maker):
+        for field in fields:
+            if field not in known:
+                raise UsageError(f"model {name!r} has no field {field!r}{did_you_mean(field, known)}")
+    missing = [field for field, default in known.items() if default is REQUIRED and field not in fields]
+    if missing:
+        raise UsageError(f"model {name!r} needs {', '.join(missing)}")
+    return maker(**{field: tuple(v) if isinstance(v, list) else v for field, v in fields.items()})
+
+
+def model_fields(name: str) -> dict[str, Any]:
+    """Returns every field of a network and its default; `REQUIRED` stands for a field that has none."""
+    parameters = inspect.signature(find_model(name)).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    return {p.name: p.default for p in named if p.name not in ("parent", "name")}
+
+
+def find_model(name: str) -> Maker:
+    """Returns the function (or class) that makes the network `name`; raises UsageError when there is none."""
+    if ":" in name:
+        return import_maker(name)
+    if name not in MODELS:
+        hint = did_you_mean(name, MODELS)
+        raise UsageError(f"no model is called {name!r}{hint}; your own is named as 'package.module:function'")
+    return MODELS[name]
+
+
+def import_maker(name: str) -> Maker:
+    """Imports the function of "package.module:function"."""
+    module, _, function = name.partition(":")
+    try:
+        maker = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"model {name!r} cannot be imported: {error}") from error
+    if not callable(maker):
+        raise UsageError(f"model {name!r} is a {type(maker).__name__}, not a function that makes a network")
+    return cast(Maker, maker)
+
+
+def accepts_any_field(maker: Maker) -> bool:
+    """Whether the function takes **fields, so that its names cannot be checked."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(maker).parameters.values())

@@ -1,0 +1,37 @@
+"""The two baselines: TSN (frame average, the ResNet itself) and TSM (Lin et al., ICCV 2019)."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from vidrec.errors import UsageError
+from vidrec.models.layers import Layers
+from vidrec.models.resnet import ResNet
+from vidrec.ops.shift import temporal_shift
+
+TSN = ResNet
+
+
+class TSM(ResNet):
+    """Shifts a part of the channels along time where a block's residual branch begins; no parameter is added.
+
+    Attributes:
+      shift_div: 1/shift_div of the channels come from frame t+1, as many from frame t-1.
+      shift_every: shift in every n-th block of a stage, from its first on. The authors' code uses 1 for ResNet-50 and
+        2 for ResNet-101 (18 of 33 blocks); later papers on ResNet-101 shift all 33, the default here.
+    """
+
+    shift_div: int = 8
+    shift_every: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shift_div < 2 or self.shift_every < 1:
+            raise UsageError(
+                f"shift_div={self.shift_div}, shift_every={self.shift_every}: they must be at least 2 and 1"
+            )
+
+    def block_fields(self, stage: int, index: int, layers: Layers) -> Mapping[str, Any]:
+        if index % self.shift_every:
+            return {}
+        return {"shift": partial(temporal_shift, fold_div=self.shift_div)}

@@ -1,0 +1,1 @@
+"""Operators on clips: pure functions on arrays, without parameters."""
