@@ -1,0 +1,164 @@
+"""Video files: reading any that FFmpeg knows, frame by frame, and writing MP4; needs the extra `video` (PyAV).
+
+A folder of numbered pictures is read like a video, too.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vidrec.data import images
+from vidrec.data.images import Frame
+from vidrec.errors import VidrecError
+from vidrec.files import atomic_write
+
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+# A video may end before its header says so by this share of the frames before it counts as cut off.
+_MARGIN = 0.1
+# With sound in the file its duration says less about the pictures: the sound may be longer.
+_MARGIN_WITH_SOUND = 0.5
+
+
+@dataclass
+class VideoFrames:
+    """An opened video.
+
+    Attributes:
+      path: of the file or folder.
+      frames: its frames in order, uint8 RGB `[H, W, 3]`, decoded one by one; can be gone through once. Raises
+        VidrecError where decoding fails, where there is no frame, and at the end where the file was cut off.
+      fps: frames per second, 0 where unknown.
+      promised: number of frames by the header (by its duration where it does not count them), 0 where unknown.
+    """
+
+    path: Path
+    frames: Iterator[Frame]
+    fps: float
+    promised: int
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.frames
+
+    def array(self) -> UInt8[np.ndarray, "t h w 3"]:
+        """Decodes all of it; frames of another size than the first are resized to that."""
+        frames = list(self.frames)
+        height, width = frames[0].shape[:2]
+        return np.stack([f if f.shape == frames[0].shape else images.resize(f, height, width) for f in frames])
+
+
+def read_video(path: str | Path) -> VideoFrames:
+    """Opens a video file, or a folder of pictures in the order of their numbers.
+
+    Raises:
+      VidrecError: there is no such file, it is not a video, or PyAV is not installed.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        raise VidrecError(f"video {path} does not exist")
+    av = _import_av()
+    try:
+        container: Any = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise VidrecError(f"cannot open video {path}: {_why(error)}") from None
+    if not container.streams.video:
+        container.close()
+        raise VidrecError(f"{path} holds no video stream")
+    stream = container.streams.video[0]
+    stream.codec_context.thread_count = 1  # videos are read in parallel by processes
+    rate = stream.average_rate or stream.guessed_rate
+    fps = float(rate) if rate else 0.0
+    promised, margin = _promised(container, stream, fps)
+    return VideoFrames(path, _decode(path, container, margin * promised), fps, promised)
+
+
+def _promised(container: Any, stream: Any, fps: float) -> tuple[int, float]:
+    """Number of frames by the header, and the share of them that must come."""
+    if stream.frames:
+        return stream.frames, 1 - _MARGIN
+    seconds = container.duration / 1_000_000 if container.duration else 0.0
+    return round(seconds * fps), 1 - (_MARGIN_WITH_SOUND if container.streams.audio else _MARGIN)
+
+
+def _decode(path: Path, container: Any, least: float) -> Iterator[Frame]:
+    av, count = _import_av(), 0
+    with contextlib.closing(container):
+        try:
+            for frame in container.decode(video=0):
+                count += 1
+                pixels = frame.to_ndarray(format="rgb24")
+                yield np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90)) if frame.rotation else pixels
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise VidrecError(f"cannot decode frame {count} of video {path}: {_why(error)}") from None
+    if not count:
+        raise VidrecError(f"video {path} holds no frame that can be decoded")
+    if count < least - 1:
+        raise VidrecError(f"video {path} is cut off or damaged: only {count} frames can be decoded")
+
+
+def _read_folder(path: Path) -> VideoFrames:
+    pictures = [file for file in path.iterdir() if file.suffix.lower() in _PICTURES]
+    if not pictures:
+        raise VidrecError(f"folder {path} holds no picture ({', '.join(_PICTURES)})")
+    pictures.sort(key=lambda file: [int(part) for part in re.findall(r"\d+", file.stem)] or [0])
+    return VideoFrames(path, _read_pictures(pictures), 0.0, len(pictures))
+
+
+def _read_pictures(pictures: list[Path]) -> Iterator[Frame]:
+    for picture in pictures:
+        try:
+            yield images.decode(picture.read_bytes())
+        except images.BadFrame as error:
+            raise VidrecError(f"{picture}: {error}") from None
+
+
+def write_mp4(
+    path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float, *, intra_only: bool = True, qp: int = 18
+) -> None:
+    """Writes RGB frames as an H.264 MP4 file, by rename; the same frames give the same bytes.
+
+    Args:
+      frames: uint8 RGB; height and width must be even.
+      fps: frames per second.
+      intra_only: every frame is coded on its own and at the same quantiser, so that a frame decodes to the same
+        pixels wherever in the video it stands.
+      qp: constant quantiser of H.264, 0 (lossless) to 51.
+
+    Raises:
+      VidrecError: there is no frame, a side is odd, or PyAV is not installed.
+    """
+    av = _import_av()
+    if not len(frames) or frames.shape[1] % 2 or frames.shape[2] % 2:
+        raise VidrecError(f"cannot write {path}: frames {frames.shape} must be some, of even height and width")
+    options = {"qp": str(qp), "preset": "veryfast", "x264-params": "aq-mode=0:mbtree=0:rc-lookahead=0"}
+    if intra_only:
+        options |= {"g": "1", "bf": "0"}
+    with atomic_write(path) as file, av.open(file, "w", format="mp4") as container:
+        stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.codec_context.thread_count = 1
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _import_av() -> Any:
+    try:
+        import av
+        import av.logging
+    except ImportError:
+        raise VidrecError("video files need PyAV: pip install 'vidrec[video]'") from None
+    av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say is in the errors
+    return av
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
