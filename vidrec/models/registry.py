@@ -5,16 +5,14 @@ import importlib
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
-
-import flax.linen as nn
+from typing import Any
 
 from vidrec.errors import UsageError, did_you_mean
 from vidrec.models.resnet import SHAPES
 from vidrec.models.stm import STM
 from vidrec.models.tsm import TSM, TSN
 
-Maker = Callable[..., nn.Module]
+Maker = Callable[..., Any]  # makes a flax.linen module with num_frames, clip_length and bn
 
 MODELS: dict[str, Maker] = {
     **{f"tsn_resnet{depth}": partial(TSN, **shape) for depth, shape in SHAPES.items()},
@@ -30,9 +28,10 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(MODELS, pattern))
 
 
-def create_model(name: str, **fields: Any) -> nn.Module:
+def create_model(name: str, **fields: Any) -> Any:
     """Makes a network by name, or by "package.module:function" for one of the user's own.
 
+    It is a flax.linen module; `model.apply(variables, clips, train=...)` gives a `vidrec.types.ModelOutput`.
     `fields` override the name's defaults (see `model_fields`); lists become tuples. Raises UsageError for an unknown
     name or field, a missing field, or a wrong value.
     """
@@ -54,6 +53,15 @@ def model_fields(name: str) -> dict[str, Any]:
     return {p.name: p.default for p in named if p.name not in ("parent", "name")}
 
 
+def clip_shape(model: Any, image_size: int | tuple[int, int]) -> tuple[int, int, int, int]:
+    """Returns (frames, height, width, 3) of one clip for a network, given the side or (height, width) of its pictures.
+
+    `model.clip_length` counts: `num_frames`, or a multiple where a segment holds several frames.
+    """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return model.clip_length, height, width, 3
+
+
 def find_model(name: str) -> Maker:
     """Returns the function (or class) that makes the network `name`; raises UsageError when there is none."""
     if ":" in name:
@@ -73,7 +81,7 @@ def import_maker(name: str) -> Maker:
         raise UsageError(f"model {name!r} cannot be imported: {error}") from error
     if not callable(maker):
         raise UsageError(f"model {name!r} is a {type(maker).__name__}, not a function that makes a network")
-    return cast(Maker, maker)
+    return maker
 
 
 def accepts_any_field(maker: Maker) -> bool:

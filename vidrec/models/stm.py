@@ -63,12 +63,12 @@ class CMM(nn.Module):
         reduced = max(1, channels // self.reduction)
         conv = partial(self.layers.conv, kernel_init=TORCH_DEFAULT)
         f = self.layers.norm(name="reduce_bn")(conv(reduced, name="reduce")(y))
-        later = f[:, 1:]
+        moved = f
         if not self.degenerate:
             depthwise = self.conv == "channelwise"
             motion = DepthwiseConv(dtype=f.dtype, name="motion") if depthwise else conv(reduced, 3, name="motion")
-            later = motion(later)
-        h = jnp.pad(later - f[:, :-1], ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0)))
+            moved = motion(f)
+        h = jnp.pad(moved[:, 1:] - f[:, :-1], ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0)))
         return conv(channels, name="restore")(h)
 
 

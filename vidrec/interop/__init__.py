@@ -1,0 +1,1 @@
+"""The world outside: weights of PyTorch networks come in here."""

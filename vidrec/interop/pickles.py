@@ -1,0 +1,188 @@
+"""Tensors out of PyTorch's own files, without torch and without running anything that stands in them.
+
+A .pth file is a pickle, and a pickle is a small program that may call any function it names. Here it may name a fixed
+list of torch's rebuild functions and storage types only, and each of them is replaced by an inert stand-in of ours.
+"""
+
+import collections
+import io
+import math
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from vidrec.errors import VidrecError
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+
+class Kind(NamedTuple):
+    """Stands for a torch storage type or dtype."""
+
+    dtype: np.dtype
+
+
+class Storage(NamedTuple):
+    """A stretch of the file: `numel` values of one type."""
+
+    key: str
+    kind: Kind
+    numel: int
+
+
+class Tensor(NamedTuple):
+    """A strided view of a storage, as torch describes one; strides and offset count values."""
+
+    storage: Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class Rebuild:
+    """A function a pickle may call. It has no attributes, so a pickle cannot alter it either."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any) -> Tensor:
+        storage, offset, size, stride = args[:4]
+        return Tensor(storage, offset, tuple(size), tuple(stride))
+
+
+class RebuildTyped(Rebuild):
+    """The form that names the type beside an untyped storage, which counts bytes."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any) -> Tensor:
+        storage, kind = args[0], args[6]
+        typed = Storage(storage.key, kind, storage.numel // kind.dtype.itemsize)
+        return super().__call__(typed, *args[1:])
+
+
+class RebuildParameter(Rebuild):
+    """A parameter is its tensor."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any) -> Tensor:
+        return args[0]
+
+
+_DTYPES = {
+    "float32": ("Float", np.float32),
+    "float64": ("Double", np.float64),
+    "float16": ("Half", np.float16),
+    "bfloat16": ("BFloat16", ml_dtypes.bfloat16),
+    "int64": ("Long", np.int64),
+    "int32": ("Int", np.int32),
+    "int16": ("Short", np.int16),
+    "int8": ("Char", np.int8),
+    "uint8": ("Byte", np.uint8),
+    "bool": ("Bool", np.bool_),
+}
+
+ALLOWED: dict[str, Any] = {
+    "collections.OrderedDict": collections.OrderedDict,
+    "collections.Counter": dict,  # torch's step schedules keep their milestones in one
+    "torch.Size": tuple,
+    "torch._utils._rebuild_tensor": Rebuild(),
+    "torch._utils._rebuild_tensor_v2": Rebuild(),
+    "torch._utils._rebuild_tensor_v3": RebuildTyped(),
+    "torch._utils._rebuild_parameter": RebuildParameter(),
+    "torch.storage.UntypedStorage": Kind(np.dtype(np.uint8)),
+    **{f"torch.{name}": Kind(np.dtype(dtype)) for name, (_, dtype) in _DTYPES.items()},
+    **{f"torch.{storage}Storage": Kind(np.dtype(dtype)) for storage, dtype in _DTYPES.values()},
+}
+
+
+class TensorUnpickler(pickle.Unpickler):
+    """Unpickles nothing but containers, numbers, strings and torch tensors; raises VidrecError on any other name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        if full not in ALLOWED:
+            raise VidrecError(
+                f"the file wants to run {full}, which is not needed to read weights and may be harmful; nothing was "
+                "run. If you trust the file, save its state_dict alone with torch and import that"
+            )
+        return ALLOWED[full]
+
+    def persistent_load(self, pid: Any) -> Storage:
+        match pid:
+            case ("storage", Kind() as kind, str(key), _, int(numel), *view) if view in ([], [None]):
+                return Storage(key, kind, numel)
+        raise VidrecError(f"the file holds a storage of an unknown form: {str(pid)[:80]}")
+
+
+def read_zip(archive: zipfile.ZipFile) -> Any:
+    """Returns the object in a file of torch.save (since torch 1.6), its tensors as numpy arrays."""
+    names = archive.namelist()
+    index = next(name for name in names if name == "data.pkl" or name.endswith("/data.pkl"))
+    folder = index.removesuffix("data.pkl")
+    if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
+        raise VidrecError("the file was written on a big-endian machine; save it again on another")
+    value = TensorUnpickler(io.BytesIO(archive.read(index))).load()
+    blobs: dict[str, bytes] = {}
+
+    def load(storage: Storage) -> bytes:
+        if storage.key not in blobs:
+            blobs[storage.key] = archive.read(f"{folder}data/{storage.key}")
+        return blobs[storage.key]
+
+    return materialize(value, load)
+
+
+def read_legacy(file: IO[bytes]) -> Any:
+    """Returns the object in a file of torch.save before torch 1.6: pickles one after the other, then raw storages."""
+    magic, version, system = (TensorUnpickler(file).load() for _ in range(3))
+    if magic != LEGACY_MAGIC or version != 1001 or not system.get("little_endian", False):
+        raise VidrecError("the file is a pickle, but not of torch.save on a little-endian machine")
+    value = TensorUnpickler(file).load()
+    sizes = {storage.key: storage.kind.dtype.itemsize for storage in storages(value)}
+    blobs = {}
+    for key in TensorUnpickler(file).load():
+        (numel,) = struct.unpack("<q", file.read(8))
+        blobs[key] = file.read(numel * sizes[key])
+    return materialize(value, lambda storage: blobs[storage.key])
+
+
+def storages(value: Any) -> list[Storage]:
+    """Lists the storages of all tensors in nested containers."""
+    if isinstance(value, Tensor):
+        return [value.storage]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return []
+    return [storage for item in value for storage in storages(item)]
+
+
+def materialize(value: Any, load: Callable[[Storage], bytes]) -> Any:
+    """Replaces the tensors in nested containers by numpy arrays of the bytes that `load` returns."""
+    if isinstance(value, Tensor):
+        return to_array(value, load(value.storage))
+    if isinstance(value, dict):
+        return {key: materialize(item, load) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [materialize(item, load) for item in value]
+    return value
+
+
+def to_array(tensor: Tensor, data: bytes) -> np.ndarray:
+    """Copies a tensor out of its storage; raises VidrecError where it would reach outside of it."""
+    values = np.frombuffer(data, tensor.storage.kind.dtype)
+    size, stride = tensor.size, tensor.stride
+    last = tensor.offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if 0 in size:
+        return np.empty(size, values.dtype)
+    inside = min(tensor.offset, *size, *stride, 0) >= 0 and last < min(len(values), tensor.storage.numel)
+    if not inside or math.prod(size) > len(values):  # a stride of 0 could ask for any amount of memory
+        raise VidrecError(f"a tensor of shape {list(size)} reaches past the end of its data; the file is damaged")
+    steps = tuple(step * values.itemsize for step in stride)
+    return np.lib.stride_tricks.as_strided(values[tensor.offset :], size, steps).copy()

@@ -1,0 +1,194 @@
+"""PyTorch weights into the networks here and back. torch itself is not needed.
+
+state_dict = read("resnet50.pth")
+variables, report = convert(model, state_dict, image_size=224, num_frames=8, allow_missing=["fc"])
+"""
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from vidrec.errors import VidrecError
+from vidrec.interop.names import clean_name, own_path, torch_name
+from vidrec.interop.reading import read
+from vidrec.models.registry import clip_shape
+
+__all__ = ["Report", "convert", "fill", "own_path", "read", "to_torch", "torch_name"]
+
+Variables = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What became of the weights: keys of the file (matched, reshaped, unexpected) and paths of the network (missing).
+
+    Attributes:
+      matched: keys taken as they are, the order of axes apart.
+      reshaped: keys taken after axes of length one were dropped or added (TCM's classifier is a 1x1 convolution).
+      missing: parameters and statistics the file does not have, which keep their initial values.
+      unexpected: keys the network has no place for.
+    """
+
+    matched: list[str]
+    reshaped: list[str]
+    missing: list[str]
+    unexpected: list[str]
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """The four lists by name."""
+        return dataclasses.asdict(self)
+
+    def text(self) -> str:
+        """One line per list with its length, and the names where something was not simply taken."""
+        lines = [f"matched     {len(self.matched)}"]
+        for name in ("reshaped", "missing", "unexpected"):
+            keys = getattr(self, name)
+            lines += [f"{name:<11} {len(keys)}", *(f"  {key}" for key in keys)]
+        return "\n".join(lines)
+
+
+def convert(
+    model: Any,
+    state_dict: Mapping[str, np.ndarray],
+    *,
+    image_size: int | tuple[int, int],
+    num_frames: int,
+    allow_missing: Sequence[str] = (),
+) -> tuple[Variables, Report]:
+    """Returns the network's variables (float32 numpy arrays) with the weights of a torch state dict, and a report.
+
+    Names may carry the prefixes of public training code (see `clean_name`); `num_batches_tracked` is ignored.
+
+    Args:
+      image_size: side, or (height, width), of the pictures the network is for.
+      num_frames: frames per clip, as the network has it.
+      allow_missing: patterns ("fc", "*/cmm/*", "fc.weight") of what the file need not have; it keeps its initial
+        value. A classifier for another number of classes counts as missing.
+
+    Raises:
+      VidrecError: something else is missing, a shape differs, two keys mean the same, or num_frames is not the
+        network's.
+    """
+    if num_frames != model.num_frames:
+        raise VidrecError(f"num_frames is {num_frames}, but the network was made with {model.num_frames}")
+    init = initializer(model, image_size)
+    variables, report = fill(jax.eval_shape(init), state_dict, allow_missing=allow_missing)
+    if report.missing:
+        initial = jax.tree.map(np.asarray, jax.jit(init)())
+        variables, report = fill(initial, state_dict, allow_missing=allow_missing)
+    return variables, report
+
+
+def fill(
+    variables: Variables, state_dict: Mapping[str, np.ndarray], *, allow_missing: Sequence[str] = ()
+) -> tuple[Variables, Report]:
+    """Puts a state dict into the variables of any module, a single block's too; see `convert`."""
+    keys = named_keys(state_dict)
+    report = Report([], [], [], [])
+    filled = {}
+    for collection, tree in variables.items():
+        for path, leaf in by_path(tree).items():
+            key = keys.pop(torch_name(path), None)
+            value = None if key is None else fit(path, key, as_here(path, state_dict[key]), leaf.shape)
+            if key is None or value is None:
+                report.missing.append(path)
+            elif as_here(path, state_dict[key]).shape == leaf.shape:
+                report.matched.append(key)
+            else:
+                report.reshaped.append(key)
+            filled[collection, *path.split("/")] = leaf if value is None else value
+    report.unexpected.extend(keys.values())
+    check_missing(report, allow_missing)
+    return unflatten_dict(filled), report
+
+
+def to_torch(model: Any, variables: Variables) -> dict[str, np.ndarray]:
+    """Returns the variables under torch's names and axes: what `model.load_state_dict(..., strict=False)` takes.
+
+    Raises VidrecError when `variables` are not of this network.
+    """
+    arrays = {path: array for tree in variables.values() for path, array in by_path(tree).items()}
+    shapes = jax.eval_shape(initializer(model, getattr(model, "image_size", 64)))
+    expected = {path: leaf.shape for tree in shapes.values() for path, leaf in by_path(tree).items()}
+    for path in sorted(expected.keys() | arrays.keys()):
+        if path not in arrays or path not in expected or np.shape(arrays[path]) != expected[path]:
+            raise VidrecError(f"the variables are not of this network: {path} differs")
+    return {torch_name(path): as_torch(path, array) for path, array in arrays.items()}
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Lists the leaves of a nested dictionary under paths like "layer1_0/conv1/kernel"."""
+    return cast(dict[str, Any], flatten_dict(tree, sep="/"))
+
+
+def initializer(model: Any, image_size: int | tuple[int, int]) -> Any:
+    """Returns a function that makes the network's variables for clips of this size."""
+    shape = clip_shape(model, image_size)
+    return lambda: dict(model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False))
+
+
+def named_keys(state_dict: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Returns torchvision's name -> key of the file; raises VidrecError when two keys mean the same."""
+    keys: dict[str, str] = {}
+    for key in state_dict:
+        name = clean_name(key)
+        if name.endswith("num_batches_tracked"):
+            continue
+        if name in keys:
+            raise VidrecError(f"keys {keys[name]} and {key} of the weights both mean {name}; remove one")
+        keys[name] = key
+    return keys
+
+
+def as_here(path: str, array: Any) -> np.ndarray:
+    """Moves torch's kernel axes [out, in, space...] to [space..., in, out]; other arrays stay. Returns float32."""
+    array = np.asarray(array, np.float32)
+    return np.moveaxis(array, (0, 1), (-1, -2)) if path.endswith("kernel") and array.ndim > 1 else array
+
+
+def as_torch(path: str, array: Any) -> np.ndarray:
+    """The inverse of `as_here`."""
+    array = np.asarray(array, np.float32)
+    return np.moveaxis(array, (-1, -2), (0, 1)) if path.endswith("kernel") else array
+
+
+def fit(path: str, key: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Drops or adds axes of length one to reach a parameter's shape; None for a classifier of another size.
+
+    Raises VidrecError when the shapes differ otherwise.
+    """
+    if [n for n in value.shape if n > 1] == [n for n in shape if n > 1]:
+        return np.ascontiguousarray(value.reshape(shape))
+    if path.startswith("fc/"):
+        return None
+    raise VidrecError(
+        f"{key} has shape {list(value.shape)} in the weights (axes as here), but {path} of the network has "
+        f"{list(shape)}: the weights are of another network, or the widths differ"
+    )
+
+
+def check_missing(report: Report, allow_missing: Sequence[str]) -> None:
+    """Raises VidrecError unless every missing path is allowed by name."""
+    refused = [path for path in report.missing if not is_allowed(path, allow_missing)]
+    if refused:
+        found = len(report.matched) + len(report.reshaped)
+        shown = ", ".join(refused[:5]) + (", ..." if len(refused) > 5 else "")
+        hint = f"; the file also has {report.unexpected[0]}, ..." if report.unexpected else ""
+        raise VidrecError(
+            f"the weights lack {len(refused)} of {found + len(report.missing)} arrays of this network (or have them "
+            f"for another number of classes): {shown}{hint}. To start them afresh, allow them by name, as in "
+            f"'{refused[0].rpartition('/')[0]}'"
+        )
+
+
+def is_allowed(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern matches the path, a module it lies in, or its torch name."""
+    parts = path.split("/")
+    names = ["/".join(parts[: i + 1]) for i in range(len(parts))] + [torch_name(path)]
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
