@@ -16,7 +16,8 @@ from jaxtyping import Int32
 
 from vidrec.data import manifest, schema
 from vidrec.data.images import BadFrame, Frame
-from vidrec.data.index import ShardIndex, open_index
+from vidrec.data.index import ShardIndex
+from vidrec.data.shards import open_shard
 from vidrec.data.splits import parse_split
 from vidrec.data.tfrecord import WAY_OUT, BadRecord, crc32c
 from vidrec.errors import VidrecError
@@ -213,7 +214,9 @@ def open_records(directory: str | os.PathLike[str], split: str) -> TFRecordSourc
     indexes: dict[str, list[ShardIndex]] = {}
     parts: list[tuple[ShardIndex, slice]] = []
     for name, start, stop in parse_split(split, {name: part.videos for name, part in info.splits.items()}):
-        indexes[name] = indexes.get(name) or _open_split(directory, name, info)
+        indexes[name] = indexes.get(name) or [
+            open_shard(directory, shard, info.classes) for shard in info.splits[name].shards
+        ]
         at = 0
         for index in indexes[name]:
             rows = slice(max(start - at, 0), max(stop - at, 0))
@@ -221,17 +224,6 @@ def open_records(directory: str | os.PathLike[str], split: str) -> TFRecordSourc
                 parts.append((index, rows))
             at += len(index)
     return TFRecordSource(parts, info.classes, name=info.name, split=split)
-
-
-def _open_split(directory: Path, name: str, info: manifest.Manifest) -> list[ShardIndex]:
-    indexes = []
-    for shard in info.splits[name].shards:
-        index = open_index(directory / shard.file)
-        digest = manifest.rows_digest(info.classes, index.records["crc"], index.records["label"])
-        if digest != shard.digest:
-            raise VidrecError(f"shard {shard.file} is not the one {directory / manifest.FILE_NAME} names; {WAY_OUT}")
-        indexes.append(index)
-    return indexes
 
 
 def _column(rows: list[np.ndarray], name: str, dtype: type[np.generic]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Writing shards: records and their index together, and what the manifest says about them."""
+"""Shards as files: records and their index written together, and what the manifest says about them."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from vidrec.data import manifest
-from vidrec.data.index import IndexBuilder, ShardIndex, index_path
-from vidrec.data.tfrecord import write_record
+from vidrec.data.index import IndexBuilder, ShardIndex, index_path, open_index
+from vidrec.data.tfrecord import WAY_OUT, write_record
+from vidrec.errors import VidrecError
 from vidrec.files import atomic_write
 from vidrec.labels import ClassList
 
@@ -37,19 +38,33 @@ def write_shard(shard: Path, payloads: Iterable[bytes]) -> ShardIndex:
     return ShardIndex(shard, index)
 
 
+def open_shard(directory: Path, shard: manifest.Shard, classes: ClassList) -> ShardIndex:
+    """Opens the index of a shard that a manifest names.
+
+    Raises:
+      VidrecError: the shard is missing, cut off, damaged where the index shows it, or another one.
+    """
+    index = open_index(directory / shard.file)
+    if describe(index, classes) != shard:
+        raise VidrecError(f"shard {shard.file} in {directory} is not the one that its manifest names; {WAY_OUT}")
+    return index
+
+
+def describe(index: ShardIndex, classes: ClassList) -> manifest.Shard:
+    """Returns the manifest's entry of a shard."""
+    digest = manifest.rows_digest(classes, index.records["crc"], index.records["label"])
+    return manifest.Shard(index.shard.name, index.shard_bytes, len(index), digest)
+
+
 def describe_split(indexes: Sequence[ShardIndex], classes: ClassList) -> manifest.Split:
     """Returns the manifest's entry of the split that consists of these shards."""
     records = np.concatenate([index.records for index in indexes])
-    counts = np.bincount(records["label"][records["label"] >= 0], minlength=len(classes))
+    known = records["label"][(records["label"] >= 0) & (records["label"] < len(classes))]
+    counts = np.bincount(known, minlength=len(classes))
     return manifest.Split(
-        shards=[_describe(index, classes) for index in indexes],
+        shards=[describe(index, classes) for index in indexes],
         videos=len(records),
         frames=int(records["num_frames"].sum()),
-        labels={name: int(count) for name, count in zip(classes, counts, strict=False)},
+        labels={name: int(count) for name, count in zip(classes, counts, strict=True)},
         digest=manifest.rows_digest(classes, records["crc"], records["label"]),
     )
-
-
-def _describe(index: ShardIndex, classes: ClassList) -> manifest.Shard:
-    digest = manifest.rows_digest(classes, index.records["crc"], index.records["label"])
-    return manifest.Shard(index.shard.name, index.shard_bytes, len(index), digest)

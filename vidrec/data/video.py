@@ -116,8 +116,8 @@ def _read_pictures(pictures: list[Path]) -> Iterator[Frame]:
     for picture in pictures:
         try:
             yield images.decode(picture.read_bytes())
-        except images.BadFrame as error:
-            raise VidrecError(f"{picture}: {error}") from None
+        except (images.BadFrame, OSError) as error:
+            raise VidrecError(f"{picture}: {_why(error)}") from None
 
 
 def write_mp4(

@@ -1,0 +1,146 @@
+"""The state of a conversion on disk, so that it can be killed at any moment and gone on with.
+
+A record folder in the making holds `.convert/` with the plan and a note for each shard that is complete. A shard
+appears by rename, then its index, then its note. The manifest comes last and the work folder goes.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vidrec.data import manifest
+from vidrec.data.index import index_path, open_index
+from vidrec.data.manifest import Manifest, Shard
+from vidrec.data.plan import Plan, difference
+from vidrec.data.shards import describe_split, open_shard
+from vidrec.errors import VidrecError
+from vidrec.files import write_json
+
+NAME = ".convert"
+_NOTE = ".done.json"
+
+Skipped = list[dict[str, str]]
+"""Of listed videos that are not in the records: `path`, `why`, and `shard`, the file where each would be."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is known of a complete shard."""
+
+    shard: Shard
+    skipped: Skipped
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Makes the record folder and keeps every other conversion out of it; the lock dies with the process."""
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise VidrecError(f"another 'vidrec convert' is at work in {out}; wait or choose another --out") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def load_finished(plan: Plan, out: Path) -> Manifest | None:
+    """Returns the manifest of a finished folder, None where there is still something to do.
+
+    A finished folder in which a shard has gone missing or bad becomes an unfinished one.
+
+    Raises:
+      VidrecError: the folder was made by another plan.
+    """
+    if not (out / manifest.FILE_NAME).is_file():
+        return None
+    found = manifest.load(out)
+    _check_same(plan, out, found.plan, found.name, found.settings)
+    shards = [shard for split in found.splits.values() for shard in split.shards]
+    whole = [shard for shard in shards if _is_whole(out, shard, plan)]
+    if len(whole) == len(shards):
+        return found
+    _write_plan(plan, out)
+    for shard in whole:
+        write_note(out, Note(shard, [skip for skip in found.skipped if skip["shard"] == shard.file]))
+    (out / manifest.FILE_NAME).unlink()
+    return None
+
+
+def start(plan: Plan, out: Path) -> dict[str, Note]:
+    """Stores the plan or finds the same one stored, and clears away what a killed process left.
+
+    Returns:
+      File name of each complete shard -> its note.
+
+    Raises:
+      VidrecError: another plan is stored.
+    """
+    work = out / NAME
+    for stale in [*out.glob(".*.tmp"), *work.glob(".*.tmp")]:
+        stale.unlink()
+    if (work / "plan.json").is_file():
+        stored = json.loads((work / "plan.json").read_text())
+        _check_same(plan, out, stored["digest"], stored["name"], stored["settings"])
+    else:
+        _write_plan(plan, out)
+    notes = [_read_note(file) for file in sorted(work.glob(f"*{_NOTE}"))]
+    return {note.shard.file: note for note in notes if _is_whole(out, note.shard, plan)}
+
+
+def write_note(out: Path, note: Note) -> None:
+    """Notes that a shard and its index are in their places."""
+    write_json(out / NAME / f"{note.shard.file}{_NOTE}", asdict(note))
+
+
+def discard(plan: Plan, out: Path) -> None:
+    """Removes all that a conversion made."""
+    for shard in plan.shards:
+        (out / shard.file).unlink(missing_ok=True)
+        index_path(out / shard.file).unlink(missing_ok=True)
+    shutil.rmtree(out / NAME)
+
+
+def finish(plan: Plan, out: Path, skipped: Skipped) -> Manifest:
+    """Writes the manifest of complete shards and removes the work folder."""
+    splits = {}
+    for name in dict.fromkeys(shard.split for shard in plan.shards):
+        indexes = [open_index(out / shard.file) for shard in plan.shards if shard.split == name]
+        splits[name] = describe_split(indexes, plan.classes)
+    codec = plan.settings["codec"]
+    result = Manifest(plan.name, codec, plan.classes, splits, plan.settings, plan.digest, skipped)
+    result.save(out)
+    shutil.rmtree(out / NAME)
+    return result
+
+
+def _check_same(plan: Plan, out: Path, digest: str, name: str, settings: dict) -> None:
+    if digest != plan.digest:
+        what = difference(plan, name, settings)
+        raise VidrecError(f"{out} was begun with other settings ({what}); choose another --out or delete it")
+
+
+def _is_whole(out: Path, shard: Shard, plan: Plan) -> bool:
+    try:
+        open_shard(out, shard, plan.classes)
+    except VidrecError:
+        return False
+    return True
+
+
+def _write_plan(plan: Plan, out: Path) -> None:
+    (out / NAME).mkdir(exist_ok=True)
+    content = {"name": plan.name, "digest": plan.digest, "settings": plan.settings}
+    write_json(out / NAME / "plan.json", content)
+
+
+def _read_note(file: Path) -> Note:
+    content = json.loads(file.read_text())
+    return Note(Shard(**content["shard"]), content["skipped"])
