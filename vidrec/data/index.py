@@ -9,12 +9,15 @@ import logging
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt32
 
 from vidrec.data import example, schema, tfrecord
+from vidrec.data.example import Span
+from vidrec.data.schema import VideoRecord
 from vidrec.data.tfrecord import BadRecord, Location, crc32c
 from vidrec.errors import VidrecError
 from vidrec.files import atomic_write
@@ -125,8 +128,8 @@ class IndexBuilder:
         self._ids: list[bytes] = []
         self._first_row = self._id_at = 0
 
-    def add(self, location: Location, payload: bytes) -> None:
-        """Adds the next record; a payload that does not follow the schema is a `BadRecord`."""
+    def add(self, location: Location, payload: bytes) -> VideoRecord[Span]:
+        """Adds the next record and returns its fields; a payload that does not follow the schema is a `BadRecord`."""
         try:
             fields = schema.read(payload)
         except example.BadExample as error:
@@ -146,6 +149,7 @@ class IndexBuilder:
         self._ids.append(video_id)
         self._first_row += len(rows)
         self._id_at += len(video_id)
+        return fields
 
     def finish(self, shard_bytes: int) -> bytes:
         """Returns the content of the index file of a shard of that many bytes."""
@@ -158,15 +162,21 @@ class IndexBuilder:
         return b"".join([header, records, *(rows.tobytes() for rows in self._frames), ids])
 
 
-def build(shard: Path) -> bytes:
+def build(shard: Path, look: Callable[[int, VideoRecord[Span], bytes], None] | None = None) -> bytes:
     """Reads a whole shard, checking every CRC, and returns the content of its index file.
+
+    Args:
+      shard: path of the shard.
+      look: called with number, fields and payload of every record.
 
     Raises:
       BadRecord: the shard is cut off or damaged, or holds something other than video records.
     """
     builder = IndexBuilder(shard.name)
-    for location, payload in tfrecord.scan(shard):
-        builder.add(location, payload)
+    for number, (location, payload) in enumerate(tfrecord.scan(shard)):
+        fields = builder.add(location, payload)
+        if look is not None:
+            look(number, fields, payload)
     return builder.finish(shard.stat().st_size)
 
 
