@@ -135,10 +135,15 @@ def _check_index(right: ShardIndex, report: Report, *, repair: bool) -> None:
     elif file.read_bytes() != right.tobytes():
         problem = f"index {file.name} is not what its shard says; {REPAIR}"
     if problem and repair:
-        with atomic_write(file) as out:
-            out.write(right.tobytes())
-        report.repaired.append(file.name)
-    elif problem:
+        try:
+            with atomic_write(file) as out:
+                out.write(right.tobytes())
+        except OSError as error:
+            problem = f"index {file.name} cannot be written ({error.strerror}); check the folder's rights and the disk"
+        else:
+            report.repaired.append(file.name)
+            return
+    if problem:
         report.problems.append(problem)
 
 
@@ -175,11 +180,8 @@ def _bad_frames(record: schema.VideoRecord[schema.Span], payload: bytes) -> list
 
 def _check_splits(info: Manifest, sound: dict[str, list[ShardIndex]], report: Report) -> None:
     for name, split in info.splits.items():
-        if (
-            len(sound[name]) == len(split.shards)
-            and split.shards
-            and describe_split(sound[name], info.classes) != split
-        ):
+        complete = split.shards and len(sound[name]) == len(split.shards)
+        if complete and describe_split(sound[name], info.classes) != split:
             report.problems.append(
                 f"counts or digest of split '{name}' in {manifest.FILE_NAME} are not those of its shards; "
                 f"delete {manifest.FILE_NAME} and run the same 'vidrec convert' again"
