@@ -17,6 +17,7 @@ help: ## list these commands
 	@echo 'Arguments go into ARGS="...", another interpreter into PYTHON=path.'
 
 setup: $(READY) ## install vidrec and its locked dependencies into .venv
+	@echo 'Ready: .venv/bin/vidrec --help'
 
 demo: $(READY) ## videos -> trained, evaluated networks, in runs/demo
 	.venv/bin/vidrec demo --workdir runs/demo $(ARGS)
@@ -69,7 +70,7 @@ $(READY): requirements.lock pyproject.toml
 		$(FIND_PYTHON); \
 		if [ -n "$$uv" ]; then \
 			echo "Making .venv with uv"; \
-			"$$uv" venv --quiet --clear --python "$${py:->=3.12}" .venv || { $(NO_PYTHON); }; \
+			"$$uv" venv --quiet --clear --python "$${py:-3.12}" .venv || { $(NO_PYTHON); }; \
 		elif [ -n "$$py" ]; then \
 			echo "Making .venv with $$py"; \
 			"$$py" -m venv --clear .venv; \
@@ -77,7 +78,7 @@ $(READY): requirements.lock pyproject.toml
 			$(NO_PYTHON); \
 		fi; \
 	fi; \
-	echo 'Installing the packages of requirements.lock (about 2 GB on disk; some minutes the first time)'; \
+	echo 'Installing the packages of requirements.lock (about 1.4 GB on disk; minutes the first time)'; \
 	if [ -n "$$uv" ]; then \
 		"$$uv" pip install --python $(PY) --require-hashes -r requirements.lock; \
 		"$$uv" pip install --python $(PY) --quiet --no-deps --no-build-isolation -e .; \
@@ -87,7 +88,7 @@ $(READY): requirements.lock pyproject.toml
 		$$pip --require-hashes -r requirements.lock; \
 		$$pip --no-deps --no-build-isolation -e .; \
 	fi; \
-	touch $@; echo 'Ready: .venv/bin/vidrec --help'
+	touch $@
 
 # ---- requirements.lock ------------------------------------------------------------------------------------------
 
@@ -106,7 +107,7 @@ lock: ## renew requirements.lock from pyproject.toml (ARGS=--upgrade: newest ver
 	"$$uv" pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --extra video --extra log --extra dev --custom-compile-command 'make lock' \
 		--output-file build/requirements.lock $(ARGS) pyproject.toml >/dev/null; \
-	if grep -nE '://|^-|@ file' build/requirements.lock; then \
+	if grep -nE '://|^-|@ file' build/requirements.lock >&2; then \
 		echo 'The lines above name an address or an option; requirements.lock was left as it was.' >&2; exit 1; \
 	fi; \
 	mv build/requirements.lock requirements.lock; \
