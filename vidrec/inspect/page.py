@@ -206,7 +206,8 @@ def _chart(chart: Curves, slots: Mapping[str, int]) -> str:
         levels=chart.levels,
         slots=slots,
     )
-    return f'<figure class="card">{svg}</figure>'
+    inline = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)  # HTML knows the name; no address on the page
+    return f'<figure class="card">{inline}</figure>'
 
 
 def _confusion(confusion: Confusion, slots: Mapping[str, int]) -> str:
