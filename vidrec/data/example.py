@@ -29,10 +29,11 @@ class Span(NamedTuple):
 def encode(features: Mapping[str, Value]) -> bytes:
     """Serialises an Example; each feature is a list of bytes, floats or ints of one type (bytes when empty)."""
     entries = []
-    for name in sorted(features):
+    # protobuf's order: where one name is the beginning of another, the longer one comes first.
+    for name in sorted(features, key=lambda name: name.encode() + b"\xff"):
         entry = _field(1, name.encode()) + _field(2, _feature(features[name]))
         entries.append(_field(1, entry))
-    return _field(1, b"".join(entries))
+    return _field(1, b"".join(entries)) if entries else b""
 
 
 def _feature(values: Value) -> bytes:
