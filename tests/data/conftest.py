@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from vidrec.data import schema
+from vidrec.data.convert import convert
 from vidrec.data.manifest import Manifest
 from vidrec.data.schema import VideoRecord
 from vidrec.data.shards import describe_split, shard_name, write_shard
+from vidrec.data.toy import make_toy
 from vidrec.labels import ClassList
 
 CLASSES = ClassList(["move left", "move right", "stay"])
@@ -71,6 +73,28 @@ def tiny_copy(tmp_path: Path, tiny_splits) -> Path:
 
 
 @pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy set of every family: 4 training videos and 2 evaluation clips (in both orders) of each."""
+    folder = tmp_path_factory.mktemp("toy") / "videos"
+    make_toy(folder, level="benchmark", seed=3, train_per_family=4, eval_per_family=2, size=32, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_records(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy set as a record folder; read only."""
+    folder = tmp_path_factory.mktemp("toy") / "records"
+    convert("list", toy_folder, toy_folder / "annotations.csv", folder, workers=1, videos_per_shard=20)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def write_records() -> Callable[..., Path]:
     """`write_folder`."""
     return write_folder
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., VideoRecord[bytes]]:
+    """`make_record`."""
+    return make_record

@@ -9,8 +9,10 @@ import logging
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt32
@@ -230,7 +232,9 @@ def check_binding(index: ShardIndex) -> None:
 def _map(shard: Path) -> ShardIndex:
     try:
         with open(index_path(shard), "rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            # Without tracking, a map does not keep its file open (before Python 3.13 it always does).
+            options: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **options)
     except FileNotFoundError:
         raise StaleIndex("there is no index") from None
     except ValueError:

@@ -5,8 +5,6 @@ can be pickled. Files are opened when first read, in each process for itself.
 """
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +15,12 @@ from jaxtyping import Int32
 from vidrec.data import manifest, schema
 from vidrec.data.images import BadFrame, Frame
 from vidrec.data.index import ShardIndex
+from vidrec.data.openfiles import OpenFiles, allow_files
 from vidrec.data.shards import open_shard
 from vidrec.data.splits import parse_split
 from vidrec.data.tfrecord import WAY_OUT, BadRecord, crc32c
 from vidrec.errors import VidrecError
 from vidrec.labels import ClassList
-
-_MAX_OPEN_FILES = 256
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class TFRecordSource:
         self.labels: Int32[np.ndarray, " n"] = _column(rows, "label", np.int32)
         self.num_frames: Int32[np.ndarray, " n"] = _column(rows, "num_frames", np.int32)
         self.digest: str = manifest.rows_digest(self.classes, _column(rows, "crc", np.uint32), self.labels)
-        self._files = _Files()
+        self._files = OpenFiles()
         self._check()
 
     def _check(self) -> None:
@@ -174,7 +171,7 @@ class TFRecordSource:
 
     def _read(self, index: ShardIndex, record: int, offset: int, length: int) -> bytes:
         try:
-            data = os.pread(self._files.open(index.shard).descriptor, length, offset)
+            data = self._files.read(index.shard, offset, length)
         except OSError as error:
             raise self._bad(index, record, f"cannot be read ({error.strerror})") from None
         if len(data) != length:
@@ -211,6 +208,7 @@ def open_records(directory: str | os.PathLike[str], split: str) -> TFRecordSourc
     """
     directory = Path(directory)
     info = manifest.load(directory)
+    allow_files(sum(len(part.shards) for part in info.splits.values()))  # each index is one while it is mapped
     indexes: dict[str, list[ShardIndex]] = {}
     parts: list[tuple[ShardIndex, slice]] = []
     for name, start, stop in parse_split(split, {name: part.videos for name, part in info.splits.items()}):
@@ -228,34 +226,3 @@ def open_records(directory: str | os.PathLike[str], split: str) -> TFRecordSourc
 
 def _column(rows: list[np.ndarray], name: str, dtype: type[np.generic]) -> np.ndarray:
     return np.concatenate([part[name] for part in rows]).astype(dtype) if rows else np.zeros(0, dtype)
-
-
-class _File:
-    """An open file that closes itself when the last user lets go of it."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-
-    def __del__(self) -> None:
-        if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
-
-
-class _Files:
-    """The most recently used open files; threads may share it, and a file in use is never closed."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: OrderedDict[Path, _File] = OrderedDict()
-
-    def __reduce__(self):
-        return _Files, ()  # another process opens its own
-
-    def open(self, path: Path) -> _File:
-        with self._lock:
-            file = self._open.get(path) or _File(path)
-            self._open[path] = file
-            self._open.move_to_end(path)
-            if len(self._open) > _MAX_OPEN_FILES:
-                self._open.popitem(last=False)
-            return file
