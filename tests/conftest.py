@@ -51,7 +51,7 @@ def records(video_list, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config(records):
     """Function of overrides ("section.field", value) -> configuration of a run of 8 steps that lasts a second."""
 
@@ -73,3 +73,15 @@ def tiny_config(records):
         return FrozenConfigDict(c)
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Each network is compiled once for all tests of a session, in this process and in those it starts."""
+    import jax
+
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

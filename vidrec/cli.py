@@ -207,8 +207,7 @@ def _eval(args: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _predict(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.data.video import list_videos
-    from vidrec.eval.predict import load
+    from vidrec.eval.predict import list_videos, load
 
     files = list_videos(args.videos)
     recognizer = load(args.workdir)

@@ -1,5 +1,6 @@
 """Killed at any moment and started again, a run ends as if nothing had happened."""
 
+import shutil
 import signal
 
 import pytest
@@ -9,10 +10,11 @@ from vidrec.errors import UsageError, VidrecError
 from vidrec.train.checkpoint import Checkpoints
 
 
-@pytest.fixture
-def whole(tiny_config, tmp_path):
-    straight(tiny_config(), tmp_path / "whole")
-    return tmp_path / "whole"
+@pytest.fixture(scope="module")
+def whole(tiny_config, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run") / "whole"
+    straight(tiny_config(), run)
+    return run
 
 
 def test_killed_and_started_again(whole, tiny_config, tmp_path):
@@ -51,9 +53,10 @@ def test_a_finished_run_does_nothing(whole, tiny_config):
 
 
 def test_a_longer_run_goes_on(whole, tiny_config, tmp_path):
-    straight(tiny_config(train__steps=12), whole)
+    longer = shutil.copytree(whole, tmp_path / "longer")
+    straight(tiny_config(train__steps=12), longer)
     straight(tiny_config(train__steps=12), tmp_path / "long")
-    assert_same_run(whole, tmp_path / "long")
+    assert_same_run(longer, tmp_path / "long")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -7,10 +7,11 @@ import pytest
 from tests.end_to_end.runs import assert_close_run, finish, start, straight
 
 
-@pytest.fixture
-def single(tiny_config, tmp_path):
-    straight(tiny_config(), tmp_path / "single")
-    return tmp_path / "single"
+@pytest.fixture(scope="module")
+def single(tiny_config, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run") / "single"
+    straight(tiny_config(), run)
+    return run
 
 
 @pytest.mark.parametrize("devices", [2, 8])

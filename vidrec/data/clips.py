@@ -70,7 +70,7 @@ class ClipSpec:
             short=self.short,  # pyright: ignore[reportArgumentType]  checked at construction
         )
 
-    def test_frames(self, num_frames: int, video_id: str, clip: int, clips: int) -> np.ndarray:
+    def eval_frames(self, num_frames: int, video_id: str, clip: int, clips: int) -> np.ndarray:
         """Frame numbers of test clip number `clip` of `clips`; draws depend on the video and the clip only."""
         if self.sampling == "dense":
             return sampling.dense_indices(num_frames, self.num_frames, clips=clips).reshape(clips, -1)[clip]
@@ -114,14 +114,12 @@ class TrainReader:
         return Batch(clip, np.int32(label), np.int32(record), np.bool_(True))
 
 
-class TestReader:
+class EvalReader:
     """Position in an evaluation -> one element: view `position % views` of record `position // views`.
 
     Positions past the last record are padding (record -1). A record that cannot be read keeps its number, but is not
     valid; nothing takes its place.
     """
-
-    __test__ = False  # not a test of pytest's
 
     def __init__(self, source: TFRecordSource, spec: ClipSpec, clips: int, crops: int):
         self.source = source
@@ -145,8 +143,8 @@ class TestReader:
     def _read(self, record: int, clip: int, crop: int) -> np.ndarray:
         spec = self.spec
         video_id = self.source.video_id(record)
-        frames = spec.test_frames(int(self.source.num_frames[record]), video_id, clip, self.clips)
-        view = partial(test_view, spec=spec, crop=crop, crops=self.crops)
+        frames = spec.eval_frames(int(self.source.num_frames[record]), video_id, clip, self.clips)
+        view = partial(eval_view, spec=spec, crop=crop, crops=self.crops)
         return read_clip(self.source, record, frames, spec.image_size, view)
 
     def _blank(self, record: int, label: int) -> Batch:
@@ -155,15 +153,12 @@ class TestReader:
         return Batch(clip, np.int32(label), np.int32(record), np.bool_(False))
 
 
-def test_view(height: int, width: int, *, spec: ClipSpec, crop: int = 0, crops: int = 1) -> augment.View:
+def eval_view(height: int, width: int, *, spec: ClipSpec, crop: int = 0, crops: int = 1) -> augment.View:
     """The test crop: one picture-sized square of the centre, or one of three full-height squares."""
     shape = augment.resized_shape(height, width, spec.resize)
     side = spec.image_size if crops == 1 else min(shape)
     box = augment.center_crops(*shape, side, crops)[crop]
     return augment.View(augment.to_stored(box, shape, (height, width)))
-
-
-test_view.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def read_clip(source: TFRecordSource, record: int, frames: np.ndarray, size: int, view: ViewOf) -> np.ndarray:

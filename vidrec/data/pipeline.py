@@ -18,7 +18,7 @@ from typing import Any, Self
 import grain
 from absl import flags
 
-from vidrec.data.clips import ClipSpec, TestReader, TrainReader
+from vidrec.data.clips import ClipSpec, EvalReader, TrainReader
 from vidrec.data.records import TFRecordSource
 from vidrec.errors import UsageError, VidrecError
 from vidrec.types import Batch
@@ -198,7 +198,7 @@ def train_plan(
     return TrainPlan(source, records, batches, batch_size, host, hosts, max_bad, first_step, first_clip)
 
 
-def test_batches(
+def eval_batches(
     source: TFRecordSource,
     spec: ClipSpec,
     *,
@@ -211,11 +211,8 @@ def test_batches(
     """Every view of every record exactly once, padded so that all hosts take the same number of equal steps."""
     views = len(source) * clips * crops
     padded = -(-views // batch_size) * batch_size
-    elements = grain.MapDataset.range(padded).map(TestReader(source, spec, clips, crops))
+    elements = grain.MapDataset.range(padded).map(EvalReader(source, spec, clips, crops))
     return HostBlocks(elements, batch_size, host, hosts).batch(batch_size // hosts, drop_remainder=True)
-
-
-test_batches.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _seed(purpose: str, seed: int, digest: str) -> int:

@@ -12,7 +12,7 @@ from ml_collections import FrozenConfigDict
 
 from vidrec.data.clips import ClipSpec
 from vidrec.data.feed import DeviceFeed
-from vidrec.data.pipeline import Loader, StepIterator, test_batches
+from vidrec.data.pipeline import Loader, StepIterator, eval_batches
 from vidrec.data.records import TFRecordSource, open_records
 from vidrec.progress import Progress
 from vidrec.train.state import Network
@@ -107,7 +107,7 @@ def evaluate(
     predict = predict or make_predict_step(model, mesh, config.data.mean, config.data.std)
     clips, crops = config.eval.clips, config.eval.crops
     spec = ClipSpec.from_config(config.data, model.num_frames, model.clip_length)
-    batches = test_batches(
+    batches = eval_batches(
         source,
         spec,
         batch_size=config.eval.batch_size,

@@ -1,5 +1,6 @@
 """A trained network as one object: load it, give it videos."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +13,15 @@ from jaxtyping import Float, UInt8
 from ml_collections import FrozenConfigDict
 
 from vidrec import config as configuration
-from vidrec.data.clips import ClipSpec, cut_and_resize, test_view
+from vidrec.data.clips import ClipSpec, cut_and_resize, eval_view
 from vidrec.data.feed import normalize
 from vidrec.data.video import read_video
 from vidrec.errors import UsageError
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.start import build_model, find_checkpoints
 from vidrec.train.state import Network, initial_variables
+
+_VIDEOS = frozenset((".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv"))
 
 
 class Prediction(NamedTuple):
@@ -63,13 +66,17 @@ class Recognizer:
 
     def clip(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "t s s 3"]:
         """The test clip of a video file, or of its frames: segment centres, centre crop."""
-        frames = video if isinstance(video, np.ndarray) else read_video(video).frames
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
-            raise UsageError(f"a video is uint8 [frames, height, width, 3], not {frames.dtype} {list(frames.shape)}")
-        chosen = self.spec.test_frames(len(frames), "", 0, 1)
-        return cut_and_resize(
-            [frames[i] for i in chosen], self.spec.image_size, lambda h, w: test_view(h, w, spec=self.spec)
-        )
+        if isinstance(video, np.ndarray):
+            if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not len(video):
+                raise UsageError(f"a video is uint8 [frames, height, width, 3], not {video.dtype} {list(video.shape)}")
+            chosen = self.spec.eval_frames(len(video), "", 0, 1)
+            frames = [video[number] for number in chosen]
+        else:  # decoded twice, so that a long video need not fit into memory
+            chosen = self.spec.eval_frames(sum(1 for _ in read_video(video)), "", 0, 1)
+            wanted = set(chosen.tolist())
+            kept = {number: frame for number, frame in enumerate(read_video(video)) if number in wanted}
+            frames = [kept[number] for number in chosen]
+        return cut_and_resize(frames, self.spec.image_size, lambda h, w: eval_view(h, w, spec=self.spec))
 
     def predict(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> Prediction:
         """Classes and scores of one video.
@@ -123,3 +130,18 @@ def load(path: str | Path, *, step: int | None = None) -> Recognizer:
 def predict(path: str | Path, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> Prediction:
     """Loads the network in `path` and classifies one video; to classify many, keep what `load` returns."""
     return load(path).predict(video)
+
+
+def list_videos(paths: Sequence[str | Path]) -> list[Path]:
+    """The given files, and the video files below the given folders, sorted.
+
+    Raises:
+      UsageError: a path that does not exist, or a folder without videos.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in _VIDEOS)
+        if not files:
+            raise UsageError(f"{path} {'holds no video file' if path.is_dir() else 'does not exist'}")
+        found += files
+    return found

@@ -109,9 +109,9 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
         stack.callback(log.close)
         if lead:
             logger.info(
-                "%s: %s parameters, %d devices, %d records, %d steps of %d clips from step %d",
-                config.model.name, f"{count_parameters(state.params):,}", mesh.size, len(source), total_steps,
-                config.train.batch_size, step,
+                "%s: %s parameters, %d device(s), %d videos; steps %d to %d of %d clips each",
+                config.model.name, f"{count_parameters(state.params):,}", mesh.size, len(source), step,
+                total_steps, config.train.batch_size,
             )  # fmt: skip
 
         # --- data, step, evaluation -------------------------------------------------------------------------------

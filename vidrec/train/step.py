@@ -66,7 +66,7 @@ def make_train_step(
         (loss, (batch_stats, metrics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "grad_norm": optax.global_norm(gradients)} | metrics
+        metrics = {"loss": loss, "grad_norm": optax.tree.norm(gradients)} | metrics
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     everywhere = replicated(mesh)

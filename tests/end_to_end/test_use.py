@@ -1,0 +1,147 @@
+"""After training: evaluation files, prediction of files and arrays, weights from elsewhere; by the command line."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vidrec
+from tests.end_to_end.runs import straight
+from vidrec.cli import main
+from vidrec.data.records import open_records
+from vidrec.data.video import read_video
+from vidrec.errors import UsageError
+from vidrec.eval.evaluate import evaluate
+from vidrec.train.sharding import make_mesh
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    straight(tiny_config(), folder)
+    return folder
+
+
+def call(capsys, *arguments):
+    """Runs a command line; gives (exit status, standard output, standard error)."""
+    capsys.readouterr()
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as exit:
+        status = exit.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_eval_writes_what_there_is_to_see(run, capsys, records):
+    status, out, _ = call(capsys, "eval", "--workdir", run, "--json")
+    result = json.loads(out)
+    assert status == 0
+    assert (result["videos"], result["unreadable"], result["step"]) == (12, 0, 8)
+    folder = run / "eval"
+    scores = np.load(folder / "scores.npz")
+    assert (scores["scores"].argmax(1) == scores["labels"]).mean() == result["top1"]
+    with open(folder / "per_class.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == list(open_records(records, "test").classes)
+    assert sum(int(row["videos"]) for row in rows) == 12
+    with open(folder / "confusion.csv") as file:
+        table = list(csv.reader(file))
+    assert sum(float(cell) for row in table[1:] for cell in row[1:]) == 12
+    Image.open(folder / "confusion.png").verify()
+    assert json.loads((folder / "results.json").read_text())["top1"] == result["top1"]
+
+
+def test_more_views_and_batch_sizes_change_no_count(run, capsys, tmp_path):
+    command = ("eval", "--workdir", run, "--json", "--out", tmp_path / "e", "--clips", 2, "--crops", 3)
+    one = json.loads(call(capsys, *command)[1])
+    other = json.loads(call(capsys, *command, "--batch-size", 5)[1])
+    assert one["videos"] == other["videos"] == 12
+    assert one["top1"] == other["top1"]
+
+
+def test_an_unreadable_video_is_told_and_not_counted(run, capsys, records, tmp_path):
+    folder = shutil.copytree(records, tmp_path / "records")
+    source = open_records(folder, "test")
+    shard = next(folder.glob("*test*tfrecord-00000*"))
+    content = bytearray(shard.read_bytes())
+    for frame in source.read_frames(5, range(12)):
+        content[content.index(frame) + 9] ^= 1
+    shard.write_bytes(content)
+    status, out, _ = call(capsys, "eval", "--workdir", run, "--records", folder, "--out", tmp_path / "eval")
+    assert status == 0
+    assert source.video_id(5) in out
+    assert "11 videos" in out
+
+
+def test_predict_agrees_with_eval(run, capsys, video_list, records):
+    recognizer = vidrec.load(run)
+    source = open_records(records, "test")
+    evaluation = evaluate(recognizer.model, recognizer.variables, source, recognizer.config, make_mesh(1))
+    by_id = dict(zip(evaluation.video_ids, evaluation.scores, strict=True))
+    name = "clip30.mp4"
+    predicted = recognizer.predict(video_list / name)
+    expected = next(scores for video_id, scores in by_id.items() if "clip30" in video_id)
+    np.testing.assert_allclose(predicted.scores, expected, atol=0.05)  # the records are JPEG
+    status, out, _ = call(capsys, "predict", "--workdir", run, video_list / name, "--json")
+    assert status == 0
+    assert json.loads(out)[0]["top"] == [list(row) for row in predicted.top(5)]
+
+
+def test_predict_takes_arrays_folders_and_several_files(run, capsys, video_list):
+    recognizer = vidrec.load(run)
+    frames = read_video(video_list / "clip03.mp4").array()
+    np.testing.assert_array_equal(
+        recognizer.predict(frames).scores, recognizer.predict(video_list / "clip03.mp4").scores
+    )
+    assert len(recognizer.predict(frames[:2]).scores) == 2  # shorter than the clip
+    status, out, _ = call(capsys, "predict", "--workdir", run, video_list, video_list / "clip03.mp4", "--json")
+    assert status == 0
+    assert len(json.loads(out)) == 39
+    with pytest.raises(UsageError, match="uint8"):
+        recognizer.predict(frames.astype(np.float32))
+
+
+def test_train_starts_from_another_run(run, tiny_config, tmp_path):
+    straight(tiny_config(train__init=str(run), train__steps=1, optim__lr=0.0), tmp_path / "next")
+    old, new = vidrec.load(run).variables["params"], vidrec.load(tmp_path / "next").variables["params"]
+    np.testing.assert_array_equal(old["conv1"]["kernel"], new["conv1"]["kernel"])
+    with pytest.raises(UsageError, match="another network"):
+        straight(tiny_config("tsn_resnet18", train__init=str(run)), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "told"),
+    [
+        (("eval", "--workdir", "nowhere"), 2, "no run in nowhere"),
+        (("predict", "--workdir", "{run}", "nothing.mp4"), 2, "nothing.mp4 does not exist"),
+        (("predict", "--workdir", "{run}", "{empty}"), 2, "holds no video file"),
+        (("eval", "--workdir", "{run}", "--split", "tset"), 2, "tset"),
+        (("eval", "--workdir", "{run}", "--spilt", "test"), 2, "did you mean '--split'"),
+        (("train", "--config", "configs/none.py", "--workdir", "x"), 2, "no config file"),
+        (("verify", "nowhere"), 1, "nowhere"),
+        (("summary", "--config", "configs/demo.py:stm"), 2, "model.num_classes"),
+        (("summary", "--config", "configs/stm.py:ssv9"), 2, "did you mean 'ssv"),
+    ],
+)
+def test_wrong_use_is_told_in_one_sentence(command, status, told, run, tmp_path, capsys):
+    command = [part.format(run=run, empty=tmp_path) for part in command]
+    code, out, err = call(capsys, *command)
+    assert code == status
+    assert told in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert not out
+
+
+def test_every_verb_has_help_with_an_example(capsys):
+    _, out, _ = call(capsys, "--help")
+    verbs = [line.split()[0] for line in out.splitlines() if line.startswith("    ") and line.split()]
+    assert {"demo", "toy", "convert", "verify", "train", "eval", "predict", "summary", "import"} <= set(verbs)
+    for verb in ("demo", "toy", "convert", "verify", "train", "eval", "predict", "summary", "import"):
+        status, out, _ = call(capsys, verb, "--help")
+        assert status == 0
+        assert f"example:\n  vidrec {verb}" in out
