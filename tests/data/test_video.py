@@ -1,0 +1,189 @@
+"""Video files of several kinds, whole and damaged, and folders of pictures."""
+
+import builtins
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vidrec.data import images
+from vidrec.data.video import read_video, write_mp4
+from vidrec.errors import VidrecError
+
+
+def moving(count: int = 24, height: int = 48, width: int = 64) -> np.ndarray:
+    """A bright square that moves over a coloured background; every frame differs."""
+    y, x = np.mgrid[:height, :width]
+    frames = np.stack([np.stack([x * 2, y * 3, x + y + t], -1) for t in range(count)]).astype(np.uint8)
+    for t, frame in enumerate(frames):
+        frame[10:26, 2 * t % 40 : 2 * t % 40 + 12] = 250, 240, 30
+    return frames
+
+
+def write_any(path: Path, codec: str, frames: np.ndarray, pixels: str = "yuv420p") -> Path:
+    """Writes a video of the kind that the suffix and codec name."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=12)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+KINDS = [("a.mp4", "libx264"), ("a.webm", "libvpx-vp9"), ("a.avi", "mpeg4"), ("a.mkv", "libx264"), ("a.mov", "mjpeg")]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> dict[str, Path]:
+    """One video of each kind, by suffix."""
+    folder = tmp_path_factory.mktemp("kinds")
+    return {
+        Path(name).suffix: write_any(folder / name, codec, moving(), "yuvj420p" if codec == "mjpeg" else "yuv420p")
+        for name, codec in KINDS
+    }
+
+
+@pytest.mark.parametrize("suffix", [Path(name).suffix for name, _ in KINDS])
+def test_every_kind_gives_all_frames(videos: dict[str, Path], suffix: str):
+    video = read_video(videos[suffix])
+    frames = video.array()
+    assert frames.shape == (24, 48, 64, 3)
+    assert frames.dtype == np.uint8
+    assert np.abs(frames.astype(int) - moving()).mean() < 12
+    assert video.fps == pytest.approx(12, rel=0.02)
+    assert video.promised in (23, 24, 25)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi", ".mkv"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_videos_cut_off_are_refused(videos: dict[str, Path], tmp_path: Path, suffix: str, share: float):
+    content = videos[suffix].read_bytes()
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(VidrecError, match=f"cut{suffix}"):
+        read_video(cut).array()
+
+
+@pytest.mark.parametrize(("suffix", "share"), [(".mp4", 0.02), (".webm", 0.1), (".avi", 0.8)])
+def test_videos_overwritten_by_zeros_are_refused(videos: dict[str, Path], tmp_path: Path, suffix: str, share: float):
+    content = bytearray(videos[suffix].read_bytes())
+    middle, half = len(content) // 2, int(share * len(content) / 2)
+    content[middle - half : middle + half] = bytes(2 * half)
+    broken = tmp_path / f"zeros{suffix}"
+    broken.write_bytes(content)
+    with pytest.raises(VidrecError, match=f"zeros{suffix}"):
+        read_video(broken).array()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html><body>Video unavailable</body></html>", bytes(5000)])
+def test_files_that_are_no_videos_are_refused(tmp_path: Path, content: bytes):
+    (tmp_path / "x.mp4").write_bytes(content)
+    with pytest.raises(VidrecError, match=r"x\.mp4"):
+        read_video(tmp_path / "x.mp4").array()
+
+
+def test_sound_alone_is_refused(tmp_path: Path):
+    with av.open(str(tmp_path / "x.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(VidrecError, match="holds no video stream"):
+        read_video(tmp_path / "x.mp4")
+
+
+def test_missing_files_are_named(tmp_path: Path):
+    with pytest.raises(VidrecError, match=r"video .*gone\.mp4 does not exist"):
+        read_video(tmp_path / "gone.mp4")
+
+
+def test_without_pyav_the_extra_is_named(videos: dict[str, Path], monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name: str, *args, **kwargs):
+        if name.split(".", maxsplit=1)[0] == "av":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(VidrecError, match=r"pip install 'vidrec\[video\]'"):
+        read_video(videos[".mp4"])
+
+
+def test_turned_videos_are_turned_back(videos: dict[str, Path], tmp_path: Path):
+    """Phones store a turn by 90 degrees as a matrix in the track's header."""
+    content = bytearray(videos[".mp4"].read_bytes())
+    one, zero, minus = (0x10000).to_bytes(4, "big"), bytes(4), (-0x10000).to_bytes(4, "big", signed=True)
+    unity = one + zero * 3 + one + zero * 3 + (0x40000000).to_bytes(4, "big")
+    turned = zero + one + zero + minus + zero * 4 + (0x40000000).to_bytes(4, "big")  # 90 degrees clockwise
+    at = content.find(unity, content.find(b"tkhd"))
+    content[at : at + 36] = turned
+    (tmp_path / "phone.mp4").write_bytes(content)
+    np.testing.assert_array_equal(
+        read_video(tmp_path / "phone.mp4").array()[3], np.rot90(read_video(videos[".mp4"]).array()[3], -1)
+    )
+
+
+# Folders of pictures
+
+
+def test_pictures_come_in_the_order_of_their_numbers(tmp_path: Path):
+    frames = moving(12)
+    for number, frame in enumerate(frames, 1):
+        (tmp_path / f"img_{number}.jpg").write_bytes(images.encode_jpeg(frame, 95))
+    (tmp_path / "notes.txt").write_text("no picture")
+    video = read_video(tmp_path)
+    assert (video.promised, video.fps) == (12, 0.0)
+    assert np.abs(video.array().astype(int) - frames).mean() < 6
+
+
+def test_folders_with_nothing_or_with_damage_are_refused(tmp_path: Path):
+    with pytest.raises(VidrecError, match="holds no picture"):
+        read_video(tmp_path)
+    (tmp_path / "1.jpg").write_bytes(b"broken")
+    with pytest.raises(VidrecError, match=r"1\.jpg: cannot decode a frame"):
+        read_video(tmp_path).array()
+
+
+# Writing
+
+
+def test_written_frames_look_the_same_wherever_they_stand(tmp_path: Path):
+    frames = moving(10)
+    order = np.random.default_rng(0).permutation(10)
+    write_mp4(tmp_path / "a.mp4", frames, 10)
+    write_mp4(tmp_path / "b.mp4", frames[order], 10)
+    there, here = read_video(tmp_path / "a.mp4").array(), read_video(tmp_path / "b.mp4").array()
+    np.testing.assert_array_equal(there[order], here)
+    assert len({frame.tobytes() for frame in there}) == 10
+    assert np.abs(there.astype(int) - frames).mean() < 6
+
+
+def test_writing_is_deterministic(tmp_path: Path):
+    for name in ("a.mp4", "b.mp4"):
+        write_mp4(tmp_path / name, moving(5), 10)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_frames_that_lean_on_others_are_smaller(tmp_path: Path):
+    still = moving(1).repeat(20, 0)
+    write_mp4(tmp_path / "intra.mp4", still, 10)
+    write_mp4(tmp_path / "inter.mp4", still, 10, intra_only=False)
+    assert (tmp_path / "inter.mp4").stat().st_size < (tmp_path / "intra.mp4").stat().st_size / 2
+    assert len(read_video(tmp_path / "inter.mp4").array()) == 20
+
+
+@pytest.mark.parametrize("fps", [8, 12.5, 29.97])
+def test_rates_are_kept(tmp_path: Path, fps: float):
+    write_mp4(tmp_path / "a.mp4", moving(4), fps)
+    assert read_video(tmp_path / "a.mp4").fps == pytest.approx(fps, rel=1e-3)
+
+
+def test_impossible_frames_leave_no_file(tmp_path: Path):
+    for frames in (moving(2)[:0], moving(2, 47, 64)):
+        with pytest.raises(VidrecError, match="even height and width"):
+            write_mp4(tmp_path / "a.mp4", frames, 10)
+    assert list(tmp_path.iterdir()) == []
