@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
-from vidrec.data.convert import convert
-from vidrec.data.video import write_mp4
 
 from vidrec.config import base
+from vidrec.data.convert import convert
+from vidrec.data.video import write_mp4
 
 
 def draw(path: Path, seed: int, rightwards: bool) -> None:

@@ -10,19 +10,19 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """One (global or per-host) batch.
+    """One (global or per-host) batch; numpy arrays on the host, jax arrays on the devices.
 
     Attributes:
-      clips: decoded frames, uint8 `[B, T, H, W, 3]`, RGB.
+      clips: decoded frames, uint8 `[B, T, H, W, 3]`, RGB, B clips of T frames.
       label: class index per clip, int32 `[B]`; -1 when unknown.
       record: index of the record the clip was read from, int32 `[B]`.
       valid: False for padding and for clips that could not be read, bool `[B]`.
     """
 
-    clips: UInt8[Array, "b t h w 3"]
-    label: Int[Array, " b"]
-    record: Int[Array, " b"]
-    valid: Bool[Array, " b"]
+    clips: UInt8[Any, "b t h w 3"]
+    label: Int[Any, " b"]
+    record: Int[Any, " b"]
+    valid: Bool[Any, " b"]
 
 
 class ModelOutput(NamedTuple):

@@ -65,4 +65,5 @@ def test_top_k_is_membership_in_the_k_best(seed, k):
     rng = np.random.default_rng(seed)
     scores, labels = rng.random((12, 4)), rng.integers(4, size=12)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    assert make(scores, labels).top(k) == pytest.approx(np.mean([y in row for y, row in zip(labels, best, strict=True)]))
+    among = [y in row for y, row in zip(labels, best, strict=True)]
+    assert make(scores, labels).top(k) == pytest.approx(np.mean(among))

@@ -140,7 +140,8 @@ class TrainPlan:
     def wanted(self, step: int, start: int = 0, stop: int | None = None) -> list[int]:
         """Record numbers of (places `start` to `stop` of) the global batch of `step`, before any replacement."""
         first = self.position(step)
-        return [int(self.records[first + place]) for place in range(self.batch_size)[start:stop]]
+        places = range(self.batch_size)[start:stop]
+        return [int(record) for place in places if (record := self.records[first + place]) is not None]
 
     def video_ids(self, step: int) -> list[str]:
         """Ids of the videos of the global batch of `step`."""

@@ -5,10 +5,10 @@ from pathlib import Path
 import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
-from vidrec.interop.torch import Report, convert, read
 
 from vidrec import config as configuration
 from vidrec.errors import UsageError
+from vidrec.interop.torch import Report, convert, read
 from vidrec.models.registry import model_fields
 from vidrec.train.checkpoint import Checkpoints, Snapshot
 from vidrec.train.start import build_model

@@ -55,7 +55,7 @@ class Checkpoints:
         self._checkpointer = ocp.training.Checkpointer(
             self.directory,
             context=context,
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),  # pyright: ignore[reportArgumentType]
             cleanup_tmp_directories=True,
         )
         self._pending = None

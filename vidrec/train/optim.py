@@ -95,18 +95,18 @@ def path_of(key_path: tuple[Any, ...]) -> str:
 
 
 def _add_decay(weight_decay: float, multiplier: Callable[[str, Any], float]) -> optax.GradientTransformation:
-    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+    def update(updates: Any, params: Any) -> Any:
         def add(key_path: tuple[Any, ...], update: Any, parameter: Any) -> Any:
             return update + weight_decay * multiplier(path_of(key_path), parameter) * parameter
 
-        return jax.tree_util.tree_map_with_path(add, updates, params), state
+        return jax.tree_util.tree_map_with_path(add, updates, params)
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.stateless(update)
 
 
 def _scale_by(multiplier: Callable[[str, Any], float]) -> optax.GradientTransformation:
-    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+    def update(updates: Any, params: Any) -> Any:
         del params
-        return jax.tree_util.tree_map_with_path(lambda path, u: multiplier(path_of(path), u) * u, updates), state
+        return jax.tree_util.tree_map_with_path(lambda path, u: multiplier(path_of(path), u) * u, updates)
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.stateless(update)

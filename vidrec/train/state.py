@@ -21,7 +21,9 @@ class Network(Protocol):
     bn: str
 
     @property
-    def clip_length(self) -> int: ...
+    def clip_length(self) -> int:
+        """Frames on the T axis of the input."""
+        ...
 
     def init(self, rngs: Any, clips: Any, *, train: bool) -> Any:
         """Fresh variables."""
