@@ -16,7 +16,7 @@ from vidrec.errors import VidrecError
 Tick = Callable[[], None]
 Progress = Callable[[int, int], None]
 
-_SECONDS_BETWEEN_REPORTS = 0.2
+_SECONDS_BETWEEN_REPORTS = 0.05
 
 
 class Stopped(Exception):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vidrec.data import manifest
+from vidrec.data import manifest, tfds
 from vidrec.data.index import index_path, open_index
 from vidrec.data.manifest import Manifest, Shard
 from vidrec.data.plan import Plan, difference
@@ -109,13 +109,14 @@ def discard(plan: Plan, out: Path) -> None:
 
 
 def finish(plan: Plan, out: Path, skipped: Skipped) -> Manifest:
-    """Writes the manifest of complete shards and removes the work folder."""
+    """Writes the metadata of complete shards, last of all the manifest, and removes the work folder."""
     splits = {}
     for name in dict.fromkeys(shard.split for shard in plan.shards):
         indexes = [open_index(out / shard.file) for shard in plan.shards if shard.split == name]
         splits[name] = describe_split(indexes, plan.classes)
     codec = plan.settings["codec"]
     result = Manifest(plan.name, codec, plan.classes, splits, plan.settings, plan.digest, skipped)
+    tfds.write_metadata(out, result)
     result.save(out)
     shutil.rmtree(out / NAME)
     return result
