@@ -26,14 +26,25 @@ class BadFrame(VidrecError):
 
 
 class Backend(Protocol):
-    """What an image library has to offer; see the functions of the same names below."""
+    """What an image library has to offer; the functions of the same names below say more."""
 
     name: str
 
-    def decode(self, data: bytes) -> Frame: ...
-    def encode_jpeg(self, frame: Frame, quality: int) -> bytes: ...
-    def resize(self, frame: Frame, height: int, width: int) -> Frame: ...
-    def shrink(self, frame: Frame, height: int, width: int) -> Frame: ...
+    def decode(self, data: bytes) -> Frame:
+        """Decodes an image to RGB."""
+        ...
+
+    def encode_jpeg(self, frame: Frame, quality: int) -> bytes:
+        """Encodes an RGB frame."""
+        ...
+
+    def resize(self, frame: Frame, height: int, width: int) -> Frame:
+        """Interpolates."""
+        ...
+
+    def shrink(self, frame: Frame, height: int, width: int) -> Frame:
+        """Averages areas."""
+        ...
 
 
 class OpenCV:
@@ -42,6 +53,7 @@ class OpenCV:
     name = "opencv"
 
     def decode(self, data: bytes) -> Frame:
+        """Decodes an image to RGB."""
         # Orientation tags are ignored, as Pillow does: pixels must not depend on the library.
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         try:
@@ -53,15 +65,19 @@ class OpenCV:
         return frame
 
     def encode_jpeg(self, frame: Frame, quality: int) -> bytes:
-        done, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        """Encodes an RGB frame."""
+        bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if not done:
             raise BadFrame(f"cannot encode a frame of shape {frame.shape} as JPEG")
         return data.tobytes()
 
     def resize(self, frame: Frame, height: int, width: int) -> Frame:
+        """Interpolates."""
         return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
 
     def shrink(self, frame: Frame, height: int, width: int) -> Frame:
+        """Averages areas."""
         return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
 
 
@@ -71,6 +87,7 @@ class Pillow:
     name = "pillow"
 
     def decode(self, data: bytes) -> Frame:
+        """Decodes an image to RGB."""
         try:
             with Image.open(io.BytesIO(data)) as image:
                 return np.array(image.convert("RGB"))
@@ -78,14 +95,17 @@ class Pillow:
             raise BadFrame(f"cannot decode a frame of {len(data)} bytes: {error}") from None
 
     def encode_jpeg(self, frame: Frame, quality: int) -> bytes:
+        """Encodes an RGB frame."""
         out = io.BytesIO()
         Image.fromarray(frame).save(out, "jpeg", quality=quality)
         return out.getvalue()
 
     def resize(self, frame: Frame, height: int, width: int) -> Frame:
+        """Interpolates."""
         return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
 
     def shrink(self, frame: Frame, height: int, width: int) -> Frame:
+        """Averages areas."""
         return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX))
 
 
