@@ -7,6 +7,9 @@ processes, for any number of hosts, and after a restart at any step. Each host r
 batch, so the blocks laid side by side are the single-host batch.
 """
 
+import atexit
+import functools
+import gc
 import logging
 import shutil
 import signal
@@ -17,6 +20,7 @@ from typing import Any, Self
 
 import grain
 from absl import flags
+from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 
 from vidrec.data.clips import ClipSpec, EvalReader, TrainReader
 from vidrec.data.records import TFRecordSource
@@ -65,6 +69,7 @@ class Loader:
             self.workers = 0
         if not self.workers:
             return iter(batches.to_iter_dataset(grain.ReadOptions(self.threads, max(self.threads, _BUFFERED_BATCHES))))
+        _free_shared_memory_at_exit()
         dataset = batches.to_iter_dataset(grain.ReadOptions(1, 1))
         options = grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=_BUFFERED_BATCHES)
         return iter(dataset.mp_prefetch(options, worker_init_fn=_ignore_interrupts))
@@ -224,6 +229,20 @@ def _ignore_interrupts(worker: int, workers: int) -> None:
     """Ctrl-C reaches the whole process group; only the parent acts on it and then ends its workers."""
     del worker, workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@functools.cache
+def _free_shared_memory_at_exit() -> None:
+    """Lets grain finish freeing batches: it does so on a thread of its own, which would die with the interpreter."""
+
+    def finish() -> None:
+        gc.collect()
+        pool, SharedMemoryArray._del_thread_pool = SharedMemoryArray._del_thread_pool, None
+        if pool is not None:
+            pool.close()
+            pool.join()
+
+    atexit.register(finish)
 
 
 def _shared_memory_suffices(workers: int, batch_bytes: int) -> bool:
