@@ -1,7 +1,6 @@
 """TFRecord framing against an independent writer, and every way a file can be damaged."""
 
 import gzip
-import io
 import pickle
 from pathlib import Path
 
@@ -42,9 +41,8 @@ def test_locations_are_where_payloads_lie(shard: Path):
 
 
 def test_write_returns_the_location_that_scan_finds(tmp_path: Path):
-    out = io.BytesIO()
-    written = [tfrecord.write_record(out, payload) for payload in PAYLOADS]
-    (tmp_path / "x").write_bytes(out.getvalue())
+    with open(tmp_path / "x", "wb") as out:
+        written = [tfrecord.write_record(out, payload) for payload in PAYLOADS]
     assert written == [location for location, _ in tfrecord.scan(tmp_path / "x")]
 
 

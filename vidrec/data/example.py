@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int64, Integer
 
 Value = Sequence[bytes] | Sequence[float] | Sequence[int]
 
@@ -62,7 +62,7 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def starts_in_list(lengths: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+def starts_in_list(lengths: Integer[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Where the byte strings of a bytes list start, relative to the first of them, from their lengths alone.
 
     Between two of them lie a tag byte and the varint of the next length.

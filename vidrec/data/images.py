@@ -2,7 +2,7 @@
 
 import io
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,28 +23,6 @@ Frame = UInt8[np.ndarray, "h w 3"]
 
 class BadFrame(VidrecError):
     """The bytes of a frame are not a whole image."""
-
-
-class Backend(Protocol):
-    """What an image library has to offer; the functions of the same names below say more."""
-
-    name: str
-
-    def decode(self, data: bytes) -> Frame:
-        """Decodes an image to RGB."""
-        ...
-
-    def encode_jpeg(self, frame: Frame, quality: int) -> bytes:
-        """Encodes an RGB frame."""
-        ...
-
-    def resize(self, frame: Frame, height: int, width: int) -> Frame:
-        """Interpolates."""
-        ...
-
-    def shrink(self, frame: Frame, height: int, width: int) -> Frame:
-        """Averages areas."""
-        ...
 
 
 class OpenCV:
@@ -72,11 +50,11 @@ class OpenCV:
             raise BadFrame(f"cannot encode a frame of shape {frame.shape} as JPEG")
         return data.tobytes()
 
-    def resize(self, frame: Frame, height: int, width: int) -> Frame:
+    def resize(self, frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
         """Interpolates."""
         return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
 
-    def shrink(self, frame: Frame, height: int, width: int) -> Frame:
+    def shrink(self, frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
         """Averages areas."""
         return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
 
@@ -100,13 +78,16 @@ class Pillow:
         Image.fromarray(frame).save(out, "jpeg", quality=quality)
         return out.getvalue()
 
-    def resize(self, frame: Frame, height: int, width: int) -> Frame:
+    def resize(self, frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
         """Interpolates."""
         return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
 
-    def shrink(self, frame: Frame, height: int, width: int) -> Frame:
+    def shrink(self, frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
         """Averages areas."""
         return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX))
+
+
+Backend = OpenCV | Pillow
 
 
 def _choose() -> Backend:
@@ -119,7 +100,7 @@ def _choose() -> Backend:
     return OpenCV()
 
 
-_backend = _choose()
+_backend: Backend = _choose()
 BACKEND: str = _backend.name
 
 
@@ -137,11 +118,11 @@ def encode_jpeg(frame: Frame, quality: int) -> bytes:
     return _backend.encode_jpeg(frame, quality)
 
 
-def resize(frame: Frame, height: int, width: int) -> Frame:
+def resize(frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
     """Resizes a uint8 frame `[H, W, 3]` to `[height, width, 3]`, bilinear."""
     return _backend.resize(frame, height, width)
 
 
-def shrink(frame: Frame, height: int, width: int) -> Frame:
+def shrink(frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
     """Makes a uint8 frame `[H, W, 3]` smaller by averaging areas, so that fine patterns do not flicker."""
     return _backend.shrink(frame, height, width)

@@ -7,7 +7,9 @@ can be pickled. Files are opened when first read, in each process for itself.
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import index as index_of
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Int32
@@ -43,11 +45,11 @@ class ClipHandle:
         """The unique name of the video."""
         return self.source.video_id(self.record)
 
-    def read_frames(self, frame_numbers: Iterable[int]) -> list[bytes]:
+    def read_frames(self, frame_numbers: Iterable[SupportsIndex]) -> list[bytes]:
         """As `TFRecordSource.read_frames`."""
         return self.source.read_frames(self.record, frame_numbers)
 
-    def decode_frames(self, frame_numbers: Iterable[int]) -> list[Frame]:
+    def decode_frames(self, frame_numbers: Iterable[SupportsIndex]) -> list[Frame]:
         """As `TFRecordSource.decode_frames`."""
         return self.source.decode_frames(self.record, frame_numbers)
 
@@ -101,29 +103,29 @@ class TFRecordSource:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, i: int) -> ClipHandle:
+    def __getitem__(self, i: SupportsIndex) -> ClipHandle:
         i = self._position(i)
         return ClipHandle(self, i, int(self.labels[i]), int(self.num_frames[i]))
 
     def __repr__(self) -> str:
         return f"TFRecordSource({self.name!r}, split={self.split!r}, videos={len(self)}, digest={self.digest!r})"
 
-    def video_id(self, i: int) -> str:
+    def video_id(self, i: SupportsIndex) -> str:
         """Returns the unique name of video `i`."""
         index, record = self._locate(i)
         return index.video_id(record)
 
-    def describe(self, i: int) -> str:
+    def describe(self, i: SupportsIndex) -> str:
         """Says where video `i` lies: shard, number of the record in it, and the video's name."""
         index, record = self._locate(i)
         return f"record {record} of shard {index.shard.name} (video '{index.video_id(record)}')"
 
-    def fps(self, i: int) -> float:
+    def fps(self, i: SupportsIndex) -> float:
         """Returns the frame rate of video `i`, 0 where it is unknown."""
         index, record = self._locate(i)
         return float(index.records["fps"][record])
 
-    def read_frames(self, i: int, frame_numbers: Iterable[int]) -> list[bytes]:
+    def read_frames(self, i: SupportsIndex, frame_numbers: Iterable[SupportsIndex]) -> list[bytes]:
         """Reads the stored bytes of some frames of video `i` (numbers from 0, in any order, repeats allowed).
 
         Only those bytes are read from the file, and each frame's CRC is checked.
@@ -135,7 +137,7 @@ class TFRecordSource:
         index, record = self._locate(i)
         offsets, lengths, crcs = index.frame_table(record)
         frames: dict[int, bytes] = {}
-        numbers = [int(number) for number in frame_numbers]
+        numbers = [index_of(number) for number in frame_numbers]
         for number in numbers:
             if not 0 <= number < len(offsets):
                 raise IndexError(f"video '{index.video_id(record)}' has {len(offsets)} frames, not one number {number}")
@@ -145,18 +147,18 @@ class TFRecordSource:
                     raise self._bad(index, record, f"frame {number} is damaged (its CRC does not match)")
         return [frames[number] for number in numbers]
 
-    def decode_frames(self, i: int, frame_numbers: Iterable[int]) -> list[Frame]:
+    def decode_frames(self, i: SupportsIndex, frame_numbers: Iterable[SupportsIndex]) -> list[Frame]:
         """Reads and decodes some frames of video `i`, as `read_frames`; each is uint8 RGB `[H, W, 3]`.
 
         A frame asked for several times is decoded once and is the same array each time.
         """
-        numbers = [int(number) for number in frame_numbers]
+        numbers = [index_of(number) for number in frame_numbers]
         distinct = list(dict.fromkeys(numbers))
         stored = zip(distinct, self.read_frames(i, distinct), strict=True)
         frames = {number: self.decode(i, data) for number, data in stored}
         return [frames[number] for number in numbers]
 
-    def decode(self, i: int, data: bytes) -> Frame:
+    def decode(self, i: SupportsIndex, data: bytes) -> Frame:
         """Decodes one frame's stored bytes, as `read_frames` returned them for video `i`, to uint8 RGB `[H, W, 3]`.
 
         Raises:
@@ -183,13 +185,13 @@ class TFRecordSource:
         message = f"record {record} of shard {index.shard.name} (video '{video_id}'): {why}; {WAY_OUT}"
         return BadRecord(message, shard=index.shard.name, record=record, video_id=video_id)
 
-    def _position(self, i: int) -> int:
-        i = int(i)
+    def _position(self, i: SupportsIndex) -> int:
+        i = index_of(i)
         if not -len(self) <= i < len(self):
             raise IndexError(f"{self!r} has no video {i}")
         return i % len(self)
 
-    def _locate(self, i: int) -> tuple[ShardIndex, int]:
+    def _locate(self, i: SupportsIndex) -> tuple[ShardIndex, int]:
         """Returns the shard's index and the record's number in it."""
         i = self._position(i)
         part = int(np.searchsorted(self._ends, i, side="right"))
