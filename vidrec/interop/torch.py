@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vidrec.errors import VidrecError
 from vidrec.interop.names import clean_name, own_path, torch_name
 from vidrec.interop.reading import read
-from vidrec.models.registry import clip_shape
+from vidrec.models.registry import clip_shape, init_options
 
 __all__ = ["Report", "convert", "fill", "own_path", "read", "to_torch", "torch_name"]
 
@@ -80,7 +80,7 @@ def convert(
     init = initializer(model, image_size)
     variables, report = fill(jax.eval_shape(init), state_dict, allow_missing=allow_missing)
     if report.missing:
-        initial = jax.tree.map(np.asarray, jax.jit(init)())
+        initial = jax.tree.map(np.asarray, jax.jit(init, compiler_options=init_options())())
         variables, report = fill(initial, state_dict, allow_missing=allow_missing)
     return variables, report
 
@@ -92,8 +92,8 @@ def fill(
     keys = named_keys(state_dict)
     report = Report([], [], [], [])
     filled = {}
-    for collection, tree in variables.items():
-        for path, leaf in by_path(tree).items():
+    for collection in sorted(variables, reverse=True):  # parameters before statistics: they are what a person knows
+        for path, leaf in by_path(variables[collection]).items():
             key = keys.pop(torch_name(path), None)
             value = None if key is None else fit(path, key, as_here(path, state_dict[key]), leaf.shape)
             if key is None or value is None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
+
 from vidrec.errors import UsageError, did_you_mean
 from vidrec.models.resnet import SHAPES
 from vidrec.models.stm import STM
@@ -60,6 +62,14 @@ def clip_shape(model: Any, image_size: int | tuple[int, int]) -> tuple[int, int,
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     return model.clip_length, height, width, 3
+
+
+def init_options() -> dict[str, Any]:
+    """Compiler options for the jit of a network's `init`.
+
+    XLA's CPU compiler spends seconds on every random array when it optimises, and such code runs once.
+    """
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
 
 
 def find_model(name: str) -> Maker:

@@ -1,0 +1,30 @@
+"""Reading the golden arrays: outputs of public PyTorch code on small inputs, made on a CPU with torch 2.13."""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+DATA = Path(__file__).parent / "data"
+
+
+def load(name: str) -> dict[str, np.ndarray]:
+    """All arrays of one golden file."""
+    with np.load(DATA / f"{name}.npz") as file:
+        return dict(file)
+
+
+def weights(golden: dict[str, np.ndarray], mark: str = "w/") -> dict[str, np.ndarray]:
+    """The state dict in a golden file: entries whose name starts with `mark`."""
+    return {name.removeprefix(mark): array for name, array in golden.items() if name.startswith(mark)}
+
+
+def as_clips(x: np.ndarray, frames: int) -> jnp.ndarray:
+    """torch's [B*T, C, H, W] to [B, T, H, W, C]."""
+    return jnp.asarray(x.reshape(-1, frames, *x.shape[1:]).transpose(0, 1, 3, 4, 2))
+
+
+def assert_near(value, golden, relative: float = 1e-4, absolute: float = 0.0) -> None:
+    """Equal up to a part of the golden's largest value, plus `absolute` for sums that cancel to nothing."""
+    assert value.shape == golden.shape
+    np.testing.assert_allclose(value, golden, rtol=0, atol=relative * np.abs(golden).max() + absolute)
