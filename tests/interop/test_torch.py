@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ def state_dict():
     """A random state dict of a small STM network, under the first author's names."""
     rng = np.random.default_rng(0)
     model = network()
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 2, 32, 32, 3)), train=False))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2, 32, 32, 3)), train=False))
     random = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
     return to_torch(model, random)
 

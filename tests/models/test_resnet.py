@@ -120,7 +120,7 @@ def test_frame_average_does_not_see_the_order_but_the_others_do():
         assert bool(jnp.allclose(there, back, rtol=1e-3, atol=1e-2)) != sees
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 16, 16, 3), (2, 4, 16, 16, 1), (4, 16, 16, 3)])
+@pytest.mark.parametrize("shape", [(2, 3, 16, 16, 3), (2, 4, 16, 16, 1)])
 def test_clips_of_another_shape_are_refused(shape):
     model = create_model("tsn_resnet18", **TINY)
     with pytest.raises(VidrecError, match=r"num_frames=4"):

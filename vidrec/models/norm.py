@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from vidrec.errors import UsageError, VidrecError
@@ -75,8 +76,8 @@ class BatchNorm(nn.Module):
         if not (self.train and trained) or self.is_initializing():
             return normalize(x, mean.value, var.value, scale, bias, self.epsilon)
         groups = self.split(x)
-        batch_mean, batch_var = moments(groups, around=mean.value)
-        count = groups[0, ..., 0].size
+        batch_mean, batch_var = moments(groups, around=jnp.asarray(mean.value))
+        count = x.size // (len(groups) * x.shape[-1])
         unbiased = batch_var.mean(0) * (count / max(count - 1, 1))
         mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean.mean(0)
         var.value = self.momentum * var.value + (1 - self.momentum) * unbiased
@@ -110,7 +111,7 @@ def moments(
     return mean + around, jnp.maximum(square - jnp.square(mean), 0.0)
 
 
-def normalize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilon: float) -> Array:
+def normalize(x: Array, mean: ArrayLike, var: ArrayLike, scale: ArrayLike, bias: ArrayLike, epsilon: float) -> Array:
     """Returns (x - mean) / sqrt(var + epsilon) * scale + bias, computed in float32, in x's type."""
-    y = (x.astype(jnp.float32) - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias
+    y = (x.astype(jnp.float32) - mean) * (jax.lax.rsqrt(jnp.add(var, epsilon)) * scale) + bias
     return y.astype(x.dtype)

@@ -20,7 +20,7 @@ from vidrec.models.layers import Layers, conv, max_pool
 from vidrec.models.norm import BatchNorm, parse_bn
 from vidrec.types import ModelOutput
 
-Features = Float[Array, "b t h w c"]
+Features = Float[Array, "b t _h _w _c"]  # clips and frames stay, the rest changes from layer to layer
 Operator = Callable[[Features], Features]
 # temporal(y, spatial) -> y: wraps the block's spatial convolution; a module it creates belongs to the block
 Temporal = Callable[[Features, Operator], Features]
@@ -31,6 +31,9 @@ SHAPES: dict[int, dict[str, Any]] = {
     50: {"stage_sizes": (3, 4, 6, 3), "bottleneck": True},
     101: {"stage_sizes": (3, 4, 23, 3), "bottleneck": True},
 }
+
+
+STEMS = {"imagenet": (7, 2), "half": (3, 2), "small": (3, 1)}  # kernel size and stride of the first convolution
 
 
 def plain(y: Features, spatial: Operator) -> Features:
@@ -120,7 +123,8 @@ class ResNet(nn.Module):
       widths: width of each stage's blocks.
       strides: spatial stride of each stage.
       bottleneck: three-convolution blocks instead of two-convolution ones.
-      stem: "imagenet" (7x7 stride 2, then 3x3 max pooling stride 2) or "small" (3x3 stride 1), for small pictures.
+      stem: "imagenet" (7x7 stride 2, then 3x3 max pooling stride 2), or for small pictures "half" (3x3 stride 2) or
+        "small" (3x3 stride 1).
       stem_width: channels of the stem.
       dropout: probability, before the classifier.
       bn: statistics of the norms: global, group:<clips>, frozen or partial (see `vidrec.models.norm`).
@@ -146,7 +150,7 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_per_stage(stage_sizes=len(self.stage_sizes), widths=len(self.widths), strides=len(self.strides))
-        check_choice("stem", self.stem, ("imagenet", "small"))
+        check_choice("stem", self.stem, STEMS)
         check_choice("remat", self.remat, ("none", "block"))
         parse_bn(self.bn)
 
@@ -156,7 +160,7 @@ class ResNet(nn.Module):
         return self.num_frames
 
     @nn.compact
-    def __call__(self, clips: Float[Array, "b t h w 3"], *, train: bool = False) -> ModelOutput:
+    def __call__(self, clips: Float[Array, "b t h w _c"], *, train: bool = False) -> ModelOutput:
         layers = self.layers(train)
         x = self.stem_features(clips, layers)
         for stage in range(2, 2 + len(self.stage_sizes)):
@@ -172,14 +176,14 @@ class ResNet(nn.Module):
         norm = partial(BatchNorm, policy=parse_bn(self.bn), train=train, momentum=self.bn_momentum)
         return Layers(partial(conv, dtype=jnp.dtype(self.dtype)), norm)
 
-    def stem_features(self, clips: Float[Array, "b t h w 3"], layers: Layers) -> Features:
+    def stem_features(self, clips: Float[Array, "b t h w _c"], layers: Layers) -> Features:
         """conv1, bn1, ReLU and, for pictures of ImageNet's size, max pooling. Raises VidrecError on a wrong clip."""
         if clips.ndim != 5 or clips.shape[1] != self.clip_length or clips.shape[-1] != 3:
             raise VidrecError(
                 f"clips have shape {list(clips.shape)}, but this network (num_frames={self.num_frames}) needs "
                 f"[batch, {self.clip_length}, height, width, 3]: change num_frames or the clips"
             )
-        size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+        size, stride = STEMS[self.stem]
         x = layers.conv(self.stem_width, size, stride, name="conv1")(clips)
         x = nn.relu(layers.norm(name="bn1", first=True)(x))
         x = max_pool(x, 3, 2, padding=1) if self.stem == "imagenet" else x
