@@ -67,7 +67,9 @@ def angle(a, b) -> float:
 
 @pytest.mark.parametrize("name", ["tsm_resnet18", "stm_resnet50"])
 def test_recomputing_blocks_changes_nothing(name):
-    kept, recomputed = (create_model(name, **TINY, remat=remat) for remat in ("none", "block"))
+    kept, recomputed = (
+        create_model(name, **{**TINY, "stage_sizes": (1, 1)}, remat=remat) for remat in ("none", "block")
+    )
     variables = initial(kept)
     again = initial(recomputed)
     assert jax.tree.all(jax.tree.map(np.array_equal, variables, again))
