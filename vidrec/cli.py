@@ -65,14 +65,15 @@ def make_parser() -> argparse.ArgumentParser:
     convert.add_argument("--short-side", type=int, default=256, help="pixels; 0 keeps the size (default: %(default)s)")
     convert.add_argument("--quality", type=int, default=95, help="of JPEG frames (default: %(default)s)")
     convert.add_argument("--codec", choices=("jpeg", "raw"), default="jpeg", help="of frames (default: %(default)s)")
-    convert.add_argument("--videos-per-shard", type=int, default=256, help="(default: %(default)s)")
-    convert.add_argument("--split-number", type=int, default=1, choices=(1, 2, 3), help="of UCF101's three splits")
-    convert.add_argument("--label-order", choices=("file", "sorted"), default=None, help="class order")
+    convert.add_argument("--videos-per-shard", type=int, default=64, help="at most (default: %(default)s)")
+    convert.add_argument("--split-number", type=int, choices=(1, 2, 3), help="of UCF101's three splits (default: 1)")
+    convert.add_argument("--label-order", choices=("file", "sorted"), help="order of a list's classes (default: sorted)")
     convert.add_argument("--seed", type=int, default=0, help="of the order of records (default: %(default)s)")
 
     verify = _verb(verbs, "verify", _verify, "check a folder of records", "records/ucf101 --deep")
     verify.add_argument("records", help="folder written by vidrec convert")
     verify.add_argument("--deep", action="store_true", help="also decode every frame")
+    verify.add_argument("--repair", action="store_true", help="write the index of a sound shard again where it is wrong")
 
     train = _verb(
         verbs, "train", _train, "train a network; goes on by itself when the workdir holds a checkpoint",
@@ -176,8 +177,10 @@ def _convert(args: argparse.Namespace) -> tuple[Any, str]:
 
 def _verify(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.data.verify import verify
+    from vidrec.progress import Progress
 
-    report = verify(args.records, deep=args.deep)
+    with Progress("verifying", 0) as progress:
+        report = verify(args.records, deep=args.deep, repair=args.repair, progress=progress)
     if report.problems:
         print(json.dumps(report.as_dict()) if args.json else report.text(), flush=True)
         raise VidrecError(f"{args.records}: {len(report.problems)} problems")

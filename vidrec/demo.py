@@ -33,7 +33,7 @@ from vidrec.train.loop import train
 from vidrec.train.report import read_metrics
 from vidrec.train.state import count_parameters
 
-STEPS = {"tsn": 80, "tsm": 80, "stm": 80}
+STEPS = {"tsn": 80, "tsm": 160, "stm": 160}
 SEES = {"tsn": "the mean of the frames", "tsm": "channels shifted in time", "stm": "motion between frames"}
 
 
@@ -43,7 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     c = base()
     c.model.name = f"{network}_resnet18"
-    c.model.update(stem="small", stem_width=8, widths=(8, 16, 32, 64), stage_sizes=(1, 1, 1, 1), strides=(1, 2, 2, 1))
+    c.model.update(stem="half", stem_width=8, widths=(8, 16, 32, 64), stage_sizes=(1, 1, 1, 1), strides=(1, 2, 2, 1))
     c.model.update(dropout=0.0, dtype="float32", bn="global", bn_momentum=0.8)  # running statistics of a short run
     if network == "stm":
         c.model.reduction = 4  # a sixteenth of eight channels would be none

@@ -60,7 +60,7 @@ def make_toy(
     *,
     level: str = "demo",
     seed: int = 0,
-    train_per_family: int = 256,
+    train_per_family: int = 512,
     eval_per_family: int = 64,
     size: int = 64,
     workers: int | None = None,

@@ -25,7 +25,7 @@ from vidrec.files import write_json
 from vidrec.train.checkpoint import Checkpoints, Snapshot
 from vidrec.train.optim import learning_rate, make_optimizer
 from vidrec.train.report import MetricsLog, ProgressLine, read_metrics
-from vidrec.train.sharding import check_batch, make_mesh, replicated
+from vidrec.train.sharding import check_batch, make_mesh, replicated, run_once
 from vidrec.train.start import (
     build_model,
     evaluation_steps,
@@ -93,6 +93,7 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
         make_state = jax.jit(
             lambda key: initial_state(initial_variables(model, key, config.data.image_size), optimizer),
             out_shardings=replicated(mesh),
+            compiler_options=run_once(),
         )
         key = jax.random.key(config.seed)
         step, clip = 0, 0
