@@ -67,13 +67,17 @@ def make_parser() -> argparse.ArgumentParser:
     convert.add_argument("--codec", choices=("jpeg", "raw"), default="jpeg", help="of frames (default: %(default)s)")
     convert.add_argument("--videos-per-shard", type=int, default=64, help="at most (default: %(default)s)")
     convert.add_argument("--split-number", type=int, choices=(1, 2, 3), help="of UCF101's three splits (default: 1)")
-    convert.add_argument("--label-order", choices=("file", "sorted"), help="order of a list's classes (default: sorted)")
+    convert.add_argument(
+        "--label-order", choices=("file", "sorted"), help="order of a list's classes (default: sorted)"
+    )
     convert.add_argument("--seed", type=int, default=0, help="of the order of records (default: %(default)s)")
 
     verify = _verb(verbs, "verify", _verify, "check a folder of records", "records/ucf101 --deep")
     verify.add_argument("records", help="folder written by vidrec convert")
     verify.add_argument("--deep", action="store_true", help="also decode every frame")
-    verify.add_argument("--repair", action="store_true", help="write the index of a sound shard again where it is wrong")
+    verify.add_argument(
+        "--repair", action="store_true", help="write the index of a sound shard again where it is wrong"
+    )
 
     train = _verb(
         verbs, "train", _train, "train a network; goes on by itself when the workdir holds a checkpoint",
