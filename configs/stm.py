@@ -1,8 +1,8 @@
 """STM: spatiotemporal and motion features in a unified 2D network.
 
     vidrec convert --dataset ... --out records/ssv1
-    vidrec import --model stm_resnet50 --weights resnet50.pth --out weights/stm --allow-missing '*/temporal/*' \
-        --allow-missing 'fc/*'
+    vidrec import --model stm_resnet50 --weights resnet50.pth --out weights/stm
+        --allow-missing '*/cstm' --allow-missing '*/cmm' --allow-missing fc
     vidrec train --config configs/stm.py:ssv1 --workdir runs/stm --config.train.init=weights/stm
     vidrec eval --workdir runs/stm --clips 10 --crops 3
 

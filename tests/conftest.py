@@ -1,6 +1,7 @@
 """Shared by all tests: a small record set of real videos, and a configuration that trains on it in seconds."""
 
 import os
+import signal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -14,6 +15,9 @@ from ml_collections import FrozenConfigDict
 from vidrec.config import base
 from vidrec.data.convert import convert
 from vidrec.data.video import write_mp4
+
+# A runner in the background may have Ctrl-C switched off, which every process started here would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def draw(path: Path, seed: int, rightwards: bool) -> None:

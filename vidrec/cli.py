@@ -31,12 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VidrecError as error:
         print(f"vidrec: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("vidrec: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"vidrec: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("vidrec: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -61,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     convert.add_argument("--root", required=True, help="folder that the annotated paths start from")
     convert.add_argument("--annotations", required=True, help="annotation file (list) or folder (ucf101)")
     convert.add_argument("--out", required=True, help="folder of records to write")
-    convert.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    convert.add_argument("--workers", type=int, help="processes (default: one per core)")
     convert.add_argument("--short-side", type=int, default=256, help="pixels; 0 keeps the size (default: %(default)s)")
     convert.add_argument("--quality", type=int, default=95, help="of JPEG frames (default: %(default)s)")
     convert.add_argument("--codec", choices=("jpeg", "raw"), default="jpeg", help="of frames (default: %(default)s)")
@@ -110,7 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     weights = _verb(
         verbs, "import", _import, "PyTorch weights to a vidrec checkpoint",
-        "--model stm_resnet50 --weights resnet50.pth --out weights/resnet50 --num-classes 1000",
+        "--model tsn_resnet50 --weights resnet50.pth --out weights/resnet50",
     )  # fmt: skip
     weights.add_argument("--model", required=True, help="network (vidrec.list_models())")
     weights.add_argument("--weights", required=True, help=".pth, .pt, .pth.tar, .safetensors or .npz")
@@ -121,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
     weights.add_argument("--classes", help="file with one class name per line, in label order")
     weights.add_argument(
         "--allow-missing", action="append", default=[], metavar="PATTERN",
-        help="parameters that the file need not have, such as 'fc/*' or '*/temporal/*'; repeatable",
+        help="parameters that the file need not have, such as fc or '*/cmm'; repeatable",
     )  # fmt: skip
     return parser
 
@@ -218,10 +221,20 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
 
     files = list_videos(args.videos)
     recognizer = load(args.workdir)
-    rows = [{"video": str(file), "top": recognizer.predict(file).top(args.top)} for file in files]
-    lines = []
-    for row in rows:
-        lines += [row["video"], *(f"  {score:6.1%}  {name}" for name, score in row["top"])]
+    rows, lines, bad = [], [], 0
+    for file in files:
+        try:
+            best = recognizer.predict(file).top(args.top)
+        except VidrecError as error:  # one bad file of many; the others are still told
+            rows.append({"video": str(file), "error": str(error)})
+            lines += [str(file), f"  {error}"]
+            bad += 1
+            continue
+        rows.append({"video": str(file), "top": best})
+        lines += [str(file), *(f"  {score:6.1%}  {name}" for name, score in best)]
+    if bad:
+        print(json.dumps(rows, ensure_ascii=False) if args.json else "\n".join(lines), flush=True)
+        raise VidrecError(f"{bad} of {len(files)} videos could not be read")
     return rows, "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ A key that `base()` does not know, in the file or on the command line, is an err
 
 import hashlib
 import importlib.util
+import inspect
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -237,7 +238,7 @@ def _complete_model(
     name = next((o.partition("=")[2] for o in overrides if o.startswith("--config.model.name=")), config.model.name)
     _check_model(config.model, lambda _: model_fields(name), where)
     for key, value in model_fields(name).items():
-        if key not in config.model:
+        if key not in config.model and value is not inspect.Parameter.empty:
             config.model[key] = value
 
 
@@ -248,7 +249,7 @@ def _check_model(section: Any, model_fields: Callable[[str], Mapping[str, Any]],
             continue
         if key not in fields:
             raise UsageError(f"{where}: network {section.name!r} has no field 'model.{key}'{did_you_mean(key, fields)}")
-        if fields[key] is not None and value is not None:
+        if fields[key] not in (None, inspect.Parameter.empty) and value is not None:
             _check_type(value, fields[key], f"model.{key}", where)
 
 

@@ -76,6 +76,11 @@ def test_flip_policies(label, seed):
     assert skipped == ((False, label) if label in mirror else (swapped[0], label))
 
 
+def test_a_class_that_names_a_side_without_a_mirror_class_is_never_flipped():
+    draws = {flip_label(2, "swap", {0: 1, 1: 0}, np.random.default_rng(seed), {2}) for seed in range(30)}
+    assert draws == {(False, 2)}
+
+
 def test_both_flips_happen():
     rng = np.random.default_rng(0)
     assert {flip_label(0, "swap", {0: 1}, rng) for _ in range(50)} == {(True, 1), (False, 0)}

@@ -4,7 +4,7 @@ A `View` is all that is decided; the pipeline decodes a frame, cuts the box and 
 in a frame of the size that `resized_shape` gives, which is never made, and mapped back to the stored frame.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -98,17 +98,20 @@ def random_box(
     raise UsageError(f"data.crop is {crop!r}, but must be multiscale, random or center")
 
 
-def flip_label(label: int, policy: str, mirror: Mapping[int, int], rng: np.random.Generator) -> tuple[bool, int]:
+def flip_label(
+    label: int, policy: str, mirror: Mapping[int, int], rng: np.random.Generator, one_sided: Collection[int] = ()
+) -> tuple[bool, int]:
     """Decides on a horizontal flip with probability 1/2 and what it does to the label.
 
     Args:
       policy: "swap" gives a flipped clip the label of its mirror class; "skip" never flips a class that has one;
         "never" flips nothing.
       mirror: class -> mirror class, for the classes that have one (vidrec.labels.mirror_pairs).
+      one_sided: classes that name a side, but whose mirror class does not exist: never flipped.
     """
     if policy not in ("swap", "skip", "never"):
         raise UsageError(f"data.flip is {policy!r}, but must be swap, skip or never")
     flip = bool(rng.random() < 0.5)
-    if policy == "never" or (policy == "skip" and label in mirror):
+    if policy == "never" or label in one_sided or (policy == "skip" and label in mirror):
         return False, label
     return flip, mirror.get(label, label) if flip else label

@@ -12,7 +12,7 @@ from vidrec.data import augment, images, sampling
 from vidrec.data.records import TFRecordSource
 from vidrec.data.tfrecord import BadRecord
 from vidrec.errors import UsageError, VidrecError
-from vidrec.labels import mirror_pairs
+from vidrec.labels import mirror_pairs, one_sided
 from vidrec.types import Batch
 
 # (height, width) of a frame -> the part of it to take.
@@ -87,6 +87,7 @@ class TrainReader:
         self.source = source
         self.spec = spec
         self.mirror = mirror_pairs(source.classes)
+        self.one_sided = frozenset(one_sided(source.classes))
 
     def __call__(self, record: int, rng: np.random.Generator) -> Batch:
         """Returns one element of a Batch (no leading axis)."""
@@ -103,7 +104,7 @@ class TrainReader:
     def _read(self, record: int, rng: np.random.Generator) -> Batch:
         frames = self.spec.training_frames(int(self.source.num_frames[record]), rng)
         spec = self.spec
-        flip, label = augment.flip_label(int(self.source.labels[record]), spec.flip, self.mirror, rng)
+        flip, label = augment.flip_label(int(self.source.labels[record]), spec.flip, self.mirror, rng, self.one_sided)
 
         def view(height: int, width: int) -> augment.View:
             shape = augment.resized_shape(height, width, spec.resize)

@@ -104,7 +104,7 @@ def jitter(
 
 def _gray(clips: Float[Array, "b t h w 3"]) -> Float[Array, "b t h w 1"]:
     """Luma of ITU-R BT.601."""
-    return clips @ jnp.array([[0.299], [0.587], [0.114]])
+    return (clips * jnp.array([0.299, 0.587, 0.114])).sum(-1, keepdims=True)
 
 
 def _rotate_hue(clips: Float[Array, "b t h w 3"], turn: Float[Array, " b"]) -> Float[Array, "b t h w 3"]:
@@ -115,4 +115,4 @@ def _rotate_hue(clips: Float[Array, "b t h w 3"], turn: Float[Array, " b"]) -> F
     rows = [[one, zero, zero], [zero, cos, -sin], [zero, sin, cos]]
     rotation = jnp.stack([jnp.stack(row, -1) for row in rows], -2)
     matrix = jnp.linalg.inv(to_yiq) @ rotation @ to_yiq
-    return jnp.einsum("bij,bthwj->bthwi", matrix, clips)
+    return jnp.einsum("bij,bthwj->bthwi", matrix, clips, precision=jax.lax.Precision.HIGHEST)

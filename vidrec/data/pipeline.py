@@ -226,9 +226,10 @@ def _seed(purpose: str, seed: int, digest: str) -> int:
 
 
 def _ignore_interrupts(worker: int, workers: int) -> None:
-    """Ctrl-C reaches the whole process group; only the parent acts on it and then ends its workers."""
+    """Ctrl-C and many supervisors signal the whole process group; only the parent acts, and then ends its workers."""
     del worker, workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @functools.cache

@@ -66,6 +66,7 @@ def load_finished(plan: Plan, out: Path) -> Manifest | None:
     shards = [shard for split in found.splits.values() for shard in split.shards]
     whole = [shard for shard in shards if _is_whole(out, shard, plan)]
     if len(whole) == len(shards):
+        shutil.rmtree(out / NAME, ignore_errors=True)  # left where the last call was killed after the manifest
         return found
     _write_plan(plan, out)
     for shard in whole:

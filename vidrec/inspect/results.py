@@ -110,7 +110,9 @@ def _with_options(
     config = ConfigDict(saved)
     config.data.records = records or saved.data.records
     config.data.eval_split = split or saved.data.eval_split
-    config.eval.clips = clips or saved.eval.clips
+    config.eval.clips = saved.eval.clips if clips is None else clips
     config.eval.crops = crops or saved.eval.crops
-    config.eval.batch_size = batch_size or saved.eval.batch_size
+    config.eval.batch_size = saved.eval.batch_size if batch_size is None else batch_size
+    if min(config.eval.clips, config.eval.batch_size) < 1:
+        raise UsageError("--clips and --batch-size must be at least 1")
     return FrozenConfigDict(config)

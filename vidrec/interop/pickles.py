@@ -105,6 +105,7 @@ class TensorUnpickler(pickle.Unpickler):
     """Unpickles nothing but containers, numbers, strings and torch tensors; raises VidrecError on any other name."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """Finds one of the allowed names; any other is a VidrecError."""
         full = f"{module}.{name}"
         if full not in ALLOWED:
             raise VidrecError(
@@ -114,6 +115,7 @@ class TensorUnpickler(pickle.Unpickler):
         return ALLOWED[full]
 
     def persistent_load(self, pid: Any) -> Storage:
+        """Reads a reference to a tensor's storage."""
         match pid:
             case ("storage", Kind() as kind, str(key), _, int(numel), *view) if view in ([], [None]):
                 return Storage(key, kind, numel)

@@ -54,7 +54,7 @@ def import_weights(
         num_frames=num_frames,
         allow_missing=allow_missing,
     )
-    with Checkpoints(Path(out) / "checkpoints") as checkpoints:
+    with Checkpoints(Path(out) / "checkpoints", writer=True) as checkpoints:
         if checkpoints.latest() is not None:
             raise UsageError(f"{out} holds a checkpoint already; choose another --out")
         position = {"version": 1, "step": 0, "clip": 0}
@@ -70,4 +70,4 @@ def classifier_size(state_dict: dict[str, np.ndarray]) -> int:
     for key, value in state_dict.items():
         if key.split(".")[-2:] in (["fc", "weight"], ["new_fc", "weight"]):
             return len(value)
-    raise UsageError("the weights have no classifier (fc or new_fc); give --num-classes and --allow-missing 'fc/*'")
+    raise UsageError("the weights have no classifier (fc or new_fc); give --num-classes and --allow-missing fc")

@@ -3,6 +3,8 @@
 import fnmatch
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -85,6 +87,8 @@ def find_model(name: str) -> Maker:
 def import_maker(name: str) -> Maker:
     """Imports the function of "package.module:function"."""
     module, _, function = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the command's own start does not have the folder it is called in
     try:
         maker = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:

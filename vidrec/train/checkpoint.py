@@ -5,7 +5,8 @@ crash is never seen as one and is removed at the next start.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ class Snapshot(NamedTuple):
     Attributes:
       variables: {"params": ..., "batch_stats": ...} of the network.
       optimizer: the optimizer's state, or None for weights that come from elsewhere.
-      position: {"version", "step", "seed", "dataset_digest", "global_batch"}: where the data stream goes on.
+      position: {"version", "step", "clip", "seed", "dataset_digest", "global_batch"}: where the data stream goes on.
       config: the whole configuration, as from vidrec.config.to_dict.
       classes: class names in label order.
     """
@@ -42,10 +43,10 @@ class Snapshot(NamedTuple):
 class Checkpoints:
     """The checkpoints of one folder; writes in the background, keeps the newest `keep`.
 
-    Use it as a context manager: leaving it waits for the write under way.
+    Only a `writer`, of which there is one, clears away what a crash left half-written. Use it as a context manager: leaving it waits for the write under way.
     """
 
-    def __init__(self, directory: str | Path, *, keep: int = 3):
+    def __init__(self, directory: str | Path, *, keep: int = 3, writer: bool = False):
         self.directory = epath.Path(directory).resolve()
         registry = ocp.handlers.local_registry()
         for name in _JSON_ITEMS:
@@ -56,7 +57,7 @@ class Checkpoints:
             self.directory,
             context=context,
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),  # pyright: ignore[reportArgumentType]
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=writer,
         )
         self._pending = None
 
@@ -69,7 +70,8 @@ class Checkpoints:
         """Starts writing a checkpoint of `step`; the arrays may be changed as soon as this returns."""
         self.wait()
         items = {name: value for name, value in snapshot._asdict().items() if value is not None}
-        self._pending = self._checkpointer.save_checkpointables_async(step, items, force=True)
+        with self._told():
+            self._pending = self._checkpointer.save_checkpointables_async(step, items, force=True)
 
     def describe(self, step: int) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
         """Reads position, configuration and class list of a checkpoint."""
@@ -90,13 +92,8 @@ class Checkpoints:
         """Waits until the write under way is complete; raises its error."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
-            try:
+            with self._told():
                 pending.result()
-            except OSError as error:
-                raise VidrecError(
-                    f"cannot write a checkpoint in {self.directory}: {error.strerror or error}; free some space and "
-                    "start the command again: it goes on from the last complete checkpoint"
-                ) from error
 
     def close(self) -> None:
         """Waits for the write under way and ends the background threads."""
@@ -104,6 +101,18 @@ class Checkpoints:
             self.wait()
         finally:
             self._checkpointer.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns a failed write (tensorstore raises ValueError for a full disk) into one sentence."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise VidrecError(
+                f"cannot write a checkpoint in {self.directory}: {reason}; free some space and start the command "
+                "again: it goes on from the last complete checkpoint"
+            ) from error
 
     def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
         try:

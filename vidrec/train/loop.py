@@ -22,10 +22,11 @@ from vidrec.data.pipeline import Loader, StepIterator, TrainPlan, train_plan
 from vidrec.data.records import TFRecordSource
 from vidrec.errors import VidrecError
 from vidrec.files import write_json
+from vidrec.models.registry import init_options
 from vidrec.train.checkpoint import Checkpoints, Snapshot
 from vidrec.train.optim import learning_rate, make_optimizer
 from vidrec.train.report import MetricsLog, ProgressLine, read_metrics
-from vidrec.train.sharding import check_batch, make_mesh, replicated, run_once
+from vidrec.train.sharding import check_batch, make_mesh, replicated
 from vidrec.train.start import (
     build_model,
     evaluation_steps,
@@ -87,13 +88,13 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
     with ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
         stopping = stack.enter_context(stop_signals())
-        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep=config.train.keep))
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep=config.train.keep, writer=True))
 
         # --- state: fresh, or where the last run stopped ----------------------------------------------------------
         make_state = jax.jit(
             lambda key: initial_state(initial_variables(model, key, config.data.image_size), optimizer),
             out_shardings=replicated(mesh),
-            compiler_options=run_once(),
+            compiler_options=init_options(),
         )
         key = jax.random.key(config.seed)
         step, clip = 0, 0
@@ -153,10 +154,10 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
             if due or step % config.train.log_every == 0:
                 latest = run.settle()
                 log.write("speed", step, line.update(step, latest, feed.waited))
+            if due:  # before the evaluation, which may be long; a run stopped within it evaluates when it goes on
+                run.save(step, state)
             if step in evals:
                 run.evaluate(step, state, evaluate)
-            if due:
-                run.save(step, state)
 
         # --- the end ----------------------------------------------------------------------------------------------
         run.settle()
@@ -214,7 +215,9 @@ class _Run:
         self.checkpoints.save(step, snapshot)
 
     def evaluated(self, step: int) -> bool:
-        return any(row["kind"] == "eval" and row["step"] == step for row in read_metrics(self.log.path))
+        """Whether the log of the first process, the only one that writes, holds the evaluation of `step`."""
+        found = any(row["kind"] == "eval" and row["step"] == step for row in read_metrics(self.log.path))
+        return bool(multihost_utils.broadcast_one_to_all(np.array(found))) if jax.process_count() > 1 else found
 
     def last_evaluation(self) -> dict[str, float]:
         rows = [row for row in read_metrics(self.log.path) if row["kind"] == "eval"]

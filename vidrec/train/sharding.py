@@ -40,11 +40,6 @@ def check_batch(batch_size: int, mesh: Mesh, name: str) -> None:
         raise UsageError(f"{name} is {batch_size}, which {devices} devices do not divide; use a multiple of {devices}")
 
 
-def run_once() -> dict[str, int]:
-    """Compiler options of a function that runs once: on CPUs, drawing a network's weights compiles ten times faster."""
-    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-
-
 def start_hosts(coordinator: str | None, processes: int | None, process: int | None) -> int:
     """Joins the processes of a run into one; returns the number of this one.
 

@@ -1,5 +1,6 @@
 """How a run starts: its records and network, its length, fresh or restored state."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from vidrec.train.optim import path_of
 from vidrec.train.sharding import replicated
 from vidrec.train.state import Network, TrainState, initial_variables
 
+logger = logging.getLogger(__name__)
+
 # What may differ between a run and its continuation: nothing in it changes what the steps already taken computed.
 _MAY_CHANGE = ("data.records", "data.workers", "data.threads", "data.max_bad", "data.eval_split", "eval.", "mesh.")
 _MAY_CHANGE += tuple(f"train.{name}" for name in ("steps", "epochs", "batch_size", "log_every", "eval_every"))
-_MAY_CHANGE += ("train.checkpoint_every", "train.keep")
+_MAY_CHANGE += ("train.checkpoint_every", "train.keep", "train.init")
 
 
 def open_training_records(config: FrozenConfigDict) -> TFRecordSource:
@@ -44,6 +47,8 @@ def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) 
             f"model.num_classes is {fields['num_classes']}, but the records have {len(classes)} classes; "
             "set it to 0 to follow the records"
         )
+    if len(config.train.class_weights) not in (0, len(classes)):
+        raise UsageError(f"train.class_weights has {len(config.train.class_weights)} values for {len(classes)} classes")
     return create_model(config.model.name, **{**fields, "num_classes": len(classes)})
 
 
@@ -80,7 +85,9 @@ def restore(
     assert latest is not None
     position, saved, classes = checkpoints.describe(latest)
     where = checkpoints.directory.parent
-    changed = configuration.differences(saved, configuration.to_dict(config))
+    changed = configuration.differences(
+        configuration.to_dict(configuration.from_dict(saved)), configuration.to_dict(config)
+    )
     changed = [line for line in changed if not line.startswith(_MAY_CHANGE)]
     if changed:
         raise UsageError(
@@ -115,6 +122,9 @@ def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str
         )
         loaded, _ = checkpoints.restore(latest, abstract(shapes, replicated(mesh)))
     if list(saved_classes) != list(classes):
+        logger.info(
+            "The classifier starts afresh: the %d classes of %s are others.", len(saved_classes), config.train.init
+        )
         loaded["params"]["fc"] = state.params["fc"]
     _check_same_shapes(loaded["params"], state.params, config.train.init)
     return state._replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
