@@ -43,7 +43,8 @@ class Snapshot(NamedTuple):
 class Checkpoints:
     """The checkpoints of one folder; writes in the background, keeps the newest `keep`.
 
-    Only a `writer`, of which there is one, clears away what a crash left half-written. Use it as a context manager: leaving it waits for the write under way.
+    Only a `writer`, of which there is one, clears away what a crash left half-written.
+    Use it as a context manager: leaving it waits for the write under way.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 3, writer: bool = False):

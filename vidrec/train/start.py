@@ -122,9 +122,7 @@ def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str
         )
         loaded, _ = checkpoints.restore(latest, abstract(shapes, replicated(mesh)))
     if list(saved_classes) != list(classes):
-        logger.info(
-            "The classifier starts afresh: the %d classes of %s are others.", len(saved_classes), config.train.init
-        )
+        logger.info("The classifier starts afresh: %s has other classes.", config.train.init)
         loaded["params"]["fc"] = state.params["fc"]
     _check_same_shapes(loaded["params"], state.params, config.train.init)
     return state._replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
