@@ -54,6 +54,8 @@ def test_slips_in_the_file(recipe, line, told):
         ("--config.optm.lr=1", "'optm' (did you mean 'optim'?)"),
         ("--config.optim=1", "is a section"),
         ("--config.optim.lr=fast", "could not convert"),
+        ("--config.train.log_every=0", "train.log_every is 0, but must be at least 1"),
+        ("--config.data.color_jitter=(1.0,)", "data.color_jitter has 0 or 4 values"),
         ("--config.model.width=(1,2)", "'model.width' (did you mean 'widths'?)"),
     ],
 )

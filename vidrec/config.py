@@ -28,6 +28,10 @@ TCM_GROUPS = ((r"bn\d*/|_bn/|norm/", 1.0, 0.0), (r"bias$", 2.0, 0.0))
 TSM_GROUPS = ((r"^fc/kernel$", 5.0, 1.0), (r"^fc/bias$", 10.0, 0.0), *TCM_GROUPS)
 
 
+_AT_LEAST_ONE = ("model.num_frames", "data.image_size", "data.threads", "train.batch_size", "train.log_every")
+_AT_LEAST_ONE += ("train.checkpoint_every", "train.keep", "eval.batch_size", "eval.clips")
+
+
 def base() -> ConfigDict:
     """Every field with its default. `model` may also hold any field of the network it names."""
     c = ConfigDict()
@@ -124,6 +128,12 @@ def load(
 def check(config: Any, where: str, *, model_fields: Callable[[str], Mapping[str, Any]] | None = None) -> None:
     """Raises UsageError if `config` holds a key that is not in `base()` or a value of another type."""
     _check_section(config, base(), where, "")
+    for name in _AT_LEAST_ONE:
+        section, _, key = name.partition(".")
+        if config[section][key] < 1:
+            raise UsageError(f"{where}: config.{name} is {config[section][key]}, but must be at least 1")
+    if len(config.data.color_jitter) not in (0, 4) or len(config.data.resize) > 2:
+        raise UsageError(f"{where}: data.color_jitter has 0 or 4 values, data.resize at most 2; see vidrec/config.py")
     if model_fields:
         _check_model(config.model, model_fields, where)
 

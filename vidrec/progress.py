@@ -20,6 +20,7 @@ class Progress:
     def __init__(self, title: str, total: int, *, show: bool = True):
         self._title, self._total, self._show = title, total, show
         self._started = self._printed = time.monotonic()
+        self._first: int | None = None  # what was done before, by an earlier call
         self._bar = None
         if show and sys.stderr.isatty():
             columns = (
@@ -35,13 +36,14 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Tells that `done` of the total are done; `note` is shown behind."""
+        self._first = done if self._first is None else self._first
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self._total, note=note)
             return
         now = time.monotonic()
         if self._show and (done == self._total or now - self._printed >= _SECONDS_BETWEEN_LINES):
             self._printed = now
-            left = (now - self._started) / max(done, 1) * (self._total - done)
+            left = (now - self._started) / max(done - self._first, 1) * (self._total - done)
             text = f"{self._title}: {done}/{self._total}, {left:.0f} s left  {note}".rstrip()
             print(text, file=sys.stderr, flush=True)
 

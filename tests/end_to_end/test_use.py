@@ -105,6 +105,16 @@ def test_predict_takes_arrays_folders_and_several_files(run, capsys, video_list)
         recognizer.predict(frames.astype(np.float32))
 
 
+def test_a_large_video_is_seen_as_its_records_would_be(run, video_list):
+    recognizer = vidrec.load(run)
+    frames = read_video(video_list / "clip05.mp4").array()
+    large = frames.repeat(10, 1).repeat(10, 2)
+    noise = np.random.default_rng(0).integers(-60, 60, large.shape)
+    noisy = np.clip(large.astype(int) + noise, 0, 255).astype(np.uint8)
+    np.testing.assert_allclose(recognizer.clip(large).astype(int), recognizer.clip(frames), atol=2)
+    assert np.abs(recognizer.clip(noisy).astype(int) - recognizer.clip(large)).mean() < 8
+
+
 def test_train_starts_from_another_run(run, tiny_config, tmp_path):
     straight(tiny_config(train__init=str(run), train__steps=1, optim__lr=0.0), tmp_path / "next")
     old, new = vidrec.load(run).variables["params"], vidrec.load(tmp_path / "next").variables["params"]

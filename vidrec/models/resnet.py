@@ -152,6 +152,8 @@ class ResNet(nn.Module):
         check_per_stage(stage_sizes=len(self.stage_sizes), widths=len(self.widths), strides=len(self.strides))
         check_choice("stem", self.stem, STEMS)
         check_choice("remat", self.remat, ("none", "block"))
+        if isinstance(self.dtype, str):
+            check_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
         parse_bn(self.bn)
 
     @property
