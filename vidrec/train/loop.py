@@ -102,11 +102,11 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
             state = make_state(key)
             if config.train.init:
                 state = with_weights(state, config, source.classes, mesh)
-            if lead:
-                workdir.mkdir(parents=True, exist_ok=True)
-                write_json(workdir / "config.json", configuration.to_dict(config))
         else:
             state, step, clip = restore(checkpoints, jax.eval_shape(make_state, key), config, source, mesh)
+        if lead:
+            workdir.mkdir(parents=True, exist_ok=True)
+            write_json(workdir / "config.json", configuration.to_dict(config))
         log = MetricsLog(workdir, step, write=lead)
         stack.callback(log.close)
         if lead:
