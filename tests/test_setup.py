@@ -68,10 +68,11 @@ def test_too_old_python_is_refused_by_name(checkout):
 def test_an_older_default_python_is_passed_over(checkout):
     log = checkout / "log"
     fake_python(checkout / "bin/python3", log, version="3.11")
-    fake_python(checkout / ".pyenv/versions/3.13.1/bin/python", log)
+    newer = Path(".pyenv", "versions", "3.13.1", "bin", "python")  # below the home folder, which is the checkout here
+    fake_python(checkout / newer, log)
     done = run(checkout, "make", "setup")
     assert done.returncode == 0, done.stderr
-    assert ".pyenv/versions/3.13.1/bin/python" in done.stdout
+    assert str(newer) in done.stdout
 
 
 def test_setup_installs_with_hashes_and_only_once(checkout):
