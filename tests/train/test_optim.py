@@ -102,6 +102,11 @@ def test_step_schedule_drops_with_the_epoch():
     np.testing.assert_allclose([rate(step) for step in range(60)], expected, rtol=1e-6)
 
 
+def test_boundaries_that_fall_on_one_step_all_count():
+    rate = learning_rate(settings(lr=1.0, boundaries=(1.1, 1.2, 3)), total_steps=12, steps_per_epoch=3)
+    np.testing.assert_allclose([rate(step) for step in (3, 4, 8, 9)], [1, 0.01, 0.01, 0.001], rtol=1e-6)
+
+
 def test_warm_up_and_cosine():
     rate = learning_rate(
         settings(lr=1.0, schedule="cosine", warmup_steps=4, final=0.01), total_steps=104, steps_per_epoch=10

@@ -29,7 +29,9 @@ def learning_rate(
       steps_per_epoch: records / batch size; a step belongs to the epoch that its first clip lies in.
     """
     if optim.schedule == "step":
-        scales = {math.ceil(epoch * steps_per_epoch): optim.factor for epoch in optim.boundaries}
+        scales: dict[int, float] = {}
+        for step in (math.ceil(epoch * steps_per_epoch) for epoch in optim.boundaries):
+            scales[step] = scales.get(step, 1.0) * optim.factor  # in a short run, several fall on one step
         after = optax.piecewise_constant_schedule(optim.lr, scales)
     elif optim.schedule == "cosine":
         after = optax.cosine_decay_schedule(optim.lr, max(total_steps - optim.warmup_steps, 1), optim.final)
