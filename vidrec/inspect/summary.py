@@ -75,7 +75,9 @@ def figures(of: Row | Summary) -> tuple[str, str, str]:
 def summarize(model: Any, *, image_size: int | tuple[int, int], batch: int = 1) -> Summary:
     """Returns what `model` costs on `batch` clips of pictures of the given side, or (height, width).
 
-    Counts every module that owns a `kernel`, each time it runs: outputs times kernel size over its output channels.
+    Counts every module that owns a `kernel`, each time it runs: outputs times kernel size over its output channels. A
+    module whose own arithmetic is otherwise (a correlation, a product of attention) tells it by a method
+    `multiply_adds(output, *inputs)`, without what its submodules do.
     Raises what the network raises for such clips.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -124,8 +126,8 @@ def trace(model: Any, shape: tuple[int, ...]) -> tuple[list[Call], dict[str, Any
     def record(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         out = call(*args, **kwargs)
         path = context.module.path
-        if context.method_name == "__call__" and path and hasattr(out, "shape"):
-            calls.append(measure(context.module, path, out))
+        if context.method_name == "__call__" and path and jax.tree.leaves(out):
+            calls.append(measure(context.module, path, out, args))
         return out
 
     def run() -> Any:
@@ -140,16 +142,19 @@ def trace(model: Any, shape: tuple[int, ...]) -> tuple[list[Call], dict[str, Any
     return calls, variables, shapes
 
 
-def measure(module: nn.Module, path: tuple[str, ...], out: Any) -> Call:
-    """Counts one call: a module with a kernel, a BatchNorm (it has running statistics), or anything else."""
-    size = int(np.prod(out.shape))
+def measure(module: nn.Module, path: tuple[str, ...], out: Any, inputs: tuple[Any, ...]) -> Call:
+    """Counts one call: of a module that counts itself, has a kernel, is a BatchNorm, or anything else."""
+    first = jax.tree.leaves(out)[0]
+    size = int(np.prod(first.shape))
     is_norm = module.has_variable("batch_stats", "mean")
     macs = 0
-    if module.has_variable("params", "kernel"):
+    if count := getattr(module, "multiply_adds", None):
+        macs = int(count(out, *inputs))
+    elif module.has_variable("params", "kernel"):
         kernel = module.get_variable("params", "kernel")
         macs = size // kernel.shape[-1] * kernel.size
     counted = size if macs or is_norm else 0
-    return Call(stage_of(path[0]), len(path), out.shape, macs, 2 * size if is_norm else 0, counted)
+    return Call(stage_of(path[0]), len(path), first.shape, macs, 2 * size if is_norm else 0, counted)
 
 
 def total(calls: Iterable[Call], stage: str, figure: Callable[[Call], int]) -> int:

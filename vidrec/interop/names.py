@@ -1,46 +1,40 @@
-"""What PyTorch calls the parameters: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel` here. Pure text, both ways."""
+"""What PyTorch calls the parameters: `layer1_0/conv1/kernel` here is `layer1.0.conv1.weight`. Pure text."""
 
 import re
+from typing import Any
 
-# Modules whose names differ, below the block they stand in. STM: the first author's own class.
-MODULES = {
-    "downsample_conv": "downsample.0",
-    "downsample_bn": "downsample.1",
-    "cstm": "shift",
-    "cmm/reduce": "mb.stage_conv",
-    "cmm/reduce_bn": "mb.stage_bn",
-    "cmm/motion": "mb.shift",
-    "cmm/restore": "mb.conv1x1",
-}
-_MODULES_BACK = {torch: own for own, torch in MODULES.items()}
+Rules = tuple[tuple[str, str], ...]  # (regular expression on a path here, replacement); all that match apply, in order
+
+# Of every network: blocks, then modules whose names differ. STM's are those of the first author's own class.
+COMMON: Rules = (
+    (r"^(layer\d+)_(\d+)/", r"\1/\2/"),
+    (r"downsample_conv(?=/)", "downsample/0"),
+    (r"downsample_bn(?=/)", "downsample/1"),
+    (r"(^|/)cstm/", r"\1shift/"),
+    (r"(^|/)cmm/reduce/", r"\1mb/stage_conv/"),
+    (r"(^|/)cmm/reduce_bn/", r"\1mb/stage_bn/"),
+    (r"(^|/)cmm/motion/", r"\1mb/shift/"),
+    (r"(^|/)cmm/restore/", r"\1mb/conv1x1/"),
+)
+# Of the networks of one class (and its descendants), before the common ones.
+SPECIAL: dict[str, Rules] = {}
+
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-_LEAVES_BACK = {"bias": "bias", "running_mean": "mean", "running_var": "var"}
-
 PREFIXES = ("module", "base_model", "model")  # of DataParallel, of TSN's and its descendants' wrapper, of others
 
 
-def torch_name(path: str) -> str:
+def rules_of(model: Any) -> Rules:
+    """Returns the rules for the parameters of a network."""
+    special = (SPECIAL.get(cls.__name__, ()) for cls in type(model).__mro__)
+    return (*(rule for rules in special for rule in rules), *COMMON)
+
+
+def torch_name(path: str, rules: Rules = COMMON) -> str:
     """Returns the torch name of a parameter or statistic, e.g. of "layer1_0/downsample_bn/mean"."""
+    for pattern, replacement in rules:
+        path = re.sub(pattern, replacement, path)
     *modules, leaf = path.split("/")
-    block = []
-    if modules and (match := re.fullmatch(r"(layer\d+)_(\d+)", modules[0])):
-        block, modules = [*match.groups()], modules[1:]
-    module = "/".join(modules)
-    module = MODULES.get(module, module.replace("/", "."))
-    return ".".join(filter(None, [*block, module, LEAVES.get(leaf, leaf)]))
-
-
-def own_path(name: str) -> str:
-    """Returns the path here of a torch name, as `clean_name` returns it: the inverse of `torch_name`."""
-    *modules, leaf = name.split(".")
-    block = []
-    if len(modules) > 1 and re.fullmatch(r"layer\d+", modules[0]):
-        block, modules = [f"{modules[0]}_{modules[1]}"], modules[2:]
-    module = ".".join(modules)
-    module = _MODULES_BACK.get(module, module.replace(".", "/"))
-    is_norm = re.search(r"(^|[/_])bn\d*$", module)
-    weight = {"weight": "scale" if is_norm else "kernel"}
-    return "/".join(filter(None, [*block, module, (_LEAVES_BACK | weight).get(leaf, leaf)]))
+    return ".".join([*modules, LEAVES.get(leaf, leaf)])
 
 
 def clean_name(key: str) -> str:

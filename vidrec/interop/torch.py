@@ -15,11 +15,12 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vidrec.errors import VidrecError
-from vidrec.interop.names import clean_name, own_path, torch_name
+from vidrec.interop.adapt import Weight, Weights, adapt
+from vidrec.interop.names import COMMON, Rules, clean_name, rules_of, torch_name
 from vidrec.interop.reading import read
 from vidrec.models.registry import clip_shape, init_options
 
-__all__ = ["Report", "convert", "fill", "own_path", "read", "to_torch", "torch_name"]
+__all__ = ["Report", "convert", "fill", "read", "to_torch", "torch_name"]
 
 Variables = dict[str, Any]
 
@@ -30,7 +31,8 @@ class Report:
 
     Attributes:
       matched: keys taken as they are, the order of axes apart.
-      reshaped: keys taken after axes of length one were dropped or added (TCM's classifier is a 1x1 convolution).
+      reshaped: keys taken after axes of length one were dropped or added (TCM's classifier is a 1x1 convolution), and
+        "name <- key" for arrays made out of others (see `vidrec.interop.adapt`).
       missing: parameters and statistics the file does not have, which keep their initial values.
       unexpected: keys the network has no place for.
     """
@@ -77,34 +79,45 @@ def convert(
     """
     if num_frames != model.num_frames:
         raise VidrecError(f"num_frames is {num_frames}, but the network was made with {model.num_frames}")
-    init = initializer(model, image_size)
-    variables, report = fill(jax.eval_shape(init), state_dict, allow_missing=allow_missing)
+    init, rules = initializer(model, image_size), rules_of(model)
+    weights = adapt(model, by_name(state_dict), image_size)
+    variables, report = put(jax.eval_shape(init), weights, allow_missing, rules)
     if report.missing:
         initial = jax.tree.map(np.asarray, jax.jit(init, compiler_options=init_options())())
-        variables, report = fill(initial, state_dict, allow_missing=allow_missing)
+        variables, report = put(initial, weights, allow_missing, rules)
     return variables, report
 
 
 def fill(
-    variables: Variables, state_dict: Mapping[str, np.ndarray], *, allow_missing: Sequence[str] = ()
+    variables: Variables,
+    state_dict: Mapping[str, np.ndarray],
+    *,
+    allow_missing: Sequence[str] = (),
+    rules: Rules = COMMON,
 ) -> tuple[Variables, Report]:
     """Puts a state dict into the variables of any module, a single block's too; see `convert`."""
-    keys = named_keys(state_dict)
+    return put(variables, by_name(state_dict), allow_missing, rules)
+
+
+def put(variables: Variables, weights: Weights, allow_missing: Sequence[str], rules: Rules) -> tuple[Variables, Report]:
+    """Takes the array of each parameter and statistic out of the weights."""
+    weights = dict(weights)
     report = Report([], [], [], [])
     filled = {}
     for collection in sorted(variables, reverse=True):  # parameters before statistics: they are what a person knows
         for path, leaf in by_path(variables[collection]).items():
-            key = keys.pop(torch_name(path), None)
-            value = None if key is None else fit(path, key, as_here(path, state_dict[key]), leaf.shape)
-            if key is None or value is None:
+            weight = weights.pop(torch_name(path, rules), None)
+            array = None if weight is None else as_here(path, weight.array)
+            value = None if weight is None else fit(path, weight.key, array, leaf.shape)
+            if weight is None or array is None or value is None:
                 report.missing.append(path)
-            elif as_here(path, state_dict[key]).shape == leaf.shape:
-                report.matched.append(key)
+            elif array.shape == leaf.shape and not weight.adapted:
+                report.matched.append(weight.key)
             else:
-                report.reshaped.append(key)
+                report.reshaped.append(weight.key)
             filled[collection, *path.split("/")] = leaf if value is None else value
-    report.unexpected.extend(keys.values())
-    check_missing(report, allow_missing)
+    report.unexpected.extend(weight.key for weight in weights.values())
+    check_missing(report, allow_missing, rules)
     return unflatten_dict(filled), report
 
 
@@ -119,7 +132,8 @@ def to_torch(model: Any, variables: Variables) -> dict[str, np.ndarray]:
     for path in sorted(expected.keys() | arrays.keys()):
         if path not in arrays or path not in expected or np.shape(arrays[path]) != expected[path]:
             raise VidrecError(f"the variables are not of this network: {path} differs")
-    return {torch_name(path): as_torch(path, array) for path, array in arrays.items()}
+    rules = rules_of(model)
+    return {torch_name(path, rules): as_torch(path, array) for path, array in arrays.items()}
 
 
 def by_path(tree: Any) -> dict[str, Any]:
@@ -133,17 +147,17 @@ def initializer(model: Any, image_size: int | tuple[int, int]) -> Any:
     return lambda: dict(model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False))
 
 
-def named_keys(state_dict: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Returns torchvision's name -> key of the file; raises VidrecError when two keys mean the same."""
-    keys: dict[str, str] = {}
-    for key in state_dict:
+def by_name(state_dict: Mapping[str, np.ndarray]) -> Weights:
+    """Returns torchvision's name -> array; raises VidrecError when two keys mean the same."""
+    weights: Weights = {}
+    for key, array in state_dict.items():
         name = clean_name(key)
         if name.endswith("num_batches_tracked"):
             continue
-        if name in keys:
-            raise VidrecError(f"keys {keys[name]} and {key} of the weights both mean {name}; remove one")
-        keys[name] = key
-    return keys
+        if name in weights:
+            raise VidrecError(f"keys {weights[name].key} and {key} of the weights both mean {name}; remove one")
+        weights[name] = Weight(key, array)
+    return weights
 
 
 def as_here(path: str, array: Any) -> np.ndarray:
@@ -158,7 +172,7 @@ def as_torch(path: str, array: Any) -> np.ndarray:
     return np.moveaxis(array, (-1, -2), (0, 1)) if path.endswith("kernel") else array
 
 
-def fit(path: str, key: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+def fit(path: str, key: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     """Drops or adds axes of length one to reach a parameter's shape; None for a classifier of another size.
 
     Raises VidrecError when the shapes differ otherwise.
@@ -173,9 +187,9 @@ def fit(path: str, key: str, value: np.ndarray, shape: tuple[int, ...]) -> np.nd
     )
 
 
-def check_missing(report: Report, allow_missing: Sequence[str]) -> None:
+def check_missing(report: Report, allow_missing: Sequence[str], rules: Rules) -> None:
     """Raises VidrecError unless every missing path is allowed by name."""
-    refused = [path for path in report.missing if not is_allowed(path, allow_missing)]
+    refused = [path for path in report.missing if not is_allowed(path, allow_missing, rules)]
     if refused:
         found = len(report.matched) + len(report.reshaped)
         shown = ", ".join(refused[:5]) + (", ..." if len(refused) > 5 else "")
@@ -187,8 +201,8 @@ def check_missing(report: Report, allow_missing: Sequence[str]) -> None:
         )
 
 
-def is_allowed(path: str, patterns: Sequence[str]) -> bool:
+def is_allowed(path: str, patterns: Sequence[str], rules: Rules) -> bool:
     """Whether a pattern matches the path, a module it lies in, or its torch name."""
     parts = path.split("/")
-    names = ["/".join(parts[: i + 1]) for i in range(len(parts))] + [torch_name(path)]
+    names = ["/".join(parts[: i + 1]) for i in range(len(parts))] + [torch_name(path, rules)]
     return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)

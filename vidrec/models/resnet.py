@@ -1,8 +1,8 @@
 """The 2D residual network that every convolutional paper here stands on (He et al., CVPR 2016; torchvision's names).
 
 Features keep their clip axis, `[B, T, H, W, C]`; convolutions fold time into the batch by themselves, batch-major.
-A paper plugs its operator into the blocks with `ResNet.block_fields`, and modules between stages by overriding
-`__call__`.
+A paper plugs its operator into the blocks with `ResNet.block_fields`, and modules between stages with
+`ResNet.after_stage`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -166,12 +166,16 @@ class ResNet(nn.Module):
         layers = self.layers(train)
         x = self.stem_features(clips, layers)
         for stage in range(2, 2 + len(self.stage_sizes)):
-            x = self.stage_features(stage, x, layers)
+            x = self.after_stage(stage, self.stage_features(stage, x, layers), layers)
         return self.head(x, train)
 
     def block_fields(self, stage: int, index: int, layers: Layers) -> Mapping[str, Any]:
         """What a paper adds to block `index` of `stage` (2..5): fields of `Block`. Nothing here."""
         return {}
+
+    def after_stage(self, stage: int, x: Features, layers: Layers) -> Features:
+        """What a paper puts between `stage` (2..5) and the next one. Nothing here."""
+        return x
 
     def layers(self, train: bool) -> Layers:
         """The layers of this network, in train or eval mode."""
