@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,12 +29,15 @@ TCM_GROUPS = ((r"bn\d*/|_bn/|norm/", 1.0, 0.0), (r"bias$", 2.0, 0.0))
 TSM_GROUPS = ((r"^fc/kernel$", 5.0, 1.0), (r"^fc/bias$", 10.0, 0.0), *TCM_GROUPS)
 
 
+FieldsOf = Callable[[str], Mapping[str, Any]]  # name of a network or task -> its fields and defaults
+
+_KINDS = {"model": "network", "task": "task"}
 _AT_LEAST_ONE = ("model.num_frames", "data.image_size", "data.threads", "train.batch_size", "train.log_every")
 _AT_LEAST_ONE += ("train.checkpoint_every", "train.keep", "eval.batch_size", "eval.clips")
 
 
 def base() -> ConfigDict:
-    """Every field with its default. `model` may also hold any field of the network it names."""
+    """Every field with its default. `model` and `task` may also hold any field of the network and task they name."""
     c = ConfigDict()
     c.seed = 0
 
@@ -41,6 +45,9 @@ def base() -> ConfigDict:
     c.model.name = "tsn_resnet50"  # a name of vidrec.list_models(), or "package.module:function"
     c.model.num_classes = 0  # 0: as many as the records have
     c.model.num_frames = 8  # T, frames of a clip
+
+    c.task = ConfigDict()
+    c.task.name = "supervised"  # supervised | tss | order | twins, or "package.module:function"; see vidrec.train.tasks
 
     c.data = ConfigDict()
     c.data.records = ""  # folder written by `vidrec convert`
@@ -102,7 +109,11 @@ def base() -> ConfigDict:
 
 
 def load(
-    spec: str, overrides: Sequence[str] = (), *, model_fields: Callable[[str], Mapping[str, Any]] | None = None
+    spec: str,
+    overrides: Sequence[str] = (),
+    *,
+    model_fields: FieldsOf | None = None,
+    task_fields: FieldsOf | None = None,
 ) -> FrozenConfigDict:
     """Reads `path[:arg]`, applies `--config.a.b=value` overrides and checks every name and type.
 
@@ -111,21 +122,26 @@ def load(
       overrides: command-line strings.
       model_fields: name of a network -> its fields and defaults; when given, `config.model` is completed with
         them and checked against them.
+      task_fields: the same for `config.task`.
 
     Raises:
       UsageError: unreadable file, failing `get_config`, unknown key or argument, wrong type; one sentence.
     """
     path, _, arg = spec.partition(":")
     config = _run_get_config(path, arg)
-    check(config, path, model_fields=None)  # before overrides: a slip in the file is reported as the file's
-    if model_fields:
-        _complete_model(config, path, model_fields, overrides)
+    check(config, path)  # before overrides: a slip in the file is reported as the file's
+    named = {"model": model_fields, "task": task_fields}
+    for section, fields_of in named.items():
+        if fields_of:
+            _complete(section, config[section], path, fields_of, overrides)
     _override(config, overrides)
-    check(config, path, model_fields=model_fields)
+    check(config, path, model_fields=model_fields, task_fields=task_fields)
     return FrozenConfigDict(config)
 
 
-def check(config: Any, where: str, *, model_fields: Callable[[str], Mapping[str, Any]] | None = None) -> None:
+def check(
+    config: Any, where: str, *, model_fields: FieldsOf | None = None, task_fields: FieldsOf | None = None
+) -> None:
     """Raises UsageError if `config` holds a key that is not in `base()` or a value of another type."""
     _check_section(config, base(), where, "")
     for name in _AT_LEAST_ONE:
@@ -135,7 +151,9 @@ def check(config: Any, where: str, *, model_fields: Callable[[str], Mapping[str,
     if len(config.data.color_jitter) not in (0, 4) or len(config.data.resize) > 2:
         raise UsageError(f"{where}: data.color_jitter has 0 or 4 values, data.resize at most 2; see vidrec/config.py")
     if model_fields:
-        _check_model(config.model, model_fields, where)
+        _check_named("model", config.model, model_fields, where)
+    if task_fields:
+        _check_named("task", config.task, task_fields, where)
 
 
 def parse_arg(arg: str | None, **known: Any) -> ConfigDict:
@@ -219,8 +237,8 @@ def _run_get_config(path: str, arg: str) -> ConfigDict:
 def _check_section(config: Any, known: ConfigDict, where: str, prefix: str) -> None:
     for key in config:
         if key not in known:
-            if prefix == "model.":
-                continue  # fields of the network, checked against the network
+            if prefix in ("model.", "task."):
+                continue  # fields of the network or task it names, checked against that
             raise UsageError(f"{where}: unknown config key '{prefix}{key}'{did_you_mean(key, known.keys())}")
         value, default = config[key], known[key]
         if isinstance(default, ConfigDict):
@@ -239,28 +257,36 @@ def _check_type(value: Any, default: Any, name: str, where: str) -> None:
     if not isinstance(value, accepted) or (isinstance(value, bool) and not isinstance(default, bool)):
         kind = type(default).__name__
         raise UsageError(f"{where}: config.{name} is {value!r}, but must be of type {kind}, like {default!r}")
+    if not _is_finite(value):
+        raise UsageError(f"{where}: config.{name} is {value!r}, but must be finite")
 
 
-def _complete_model(
-    config: ConfigDict, where: str, model_fields: Callable[[str], Mapping[str, Any]], overrides: Sequence[str]
-) -> None:
-    """Writes the network's own defaults into config.model, so that each can be overridden and is recorded."""
-    name = next((o.partition("=")[2] for o in overrides if o.startswith("--config.model.name=")), config.model.name)
-    _check_model(config.model, lambda _: model_fields(name), where)
-    for key, value in model_fields(name).items():
-        if key not in config.model and value is not inspect.Parameter.empty:
-            config.model[key] = value
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
-def _check_model(section: Any, model_fields: Callable[[str], Mapping[str, Any]], where: str) -> None:
-    fields = model_fields(section.name)
-    for key, value in section.items():
+def _complete(section: str, config: ConfigDict, where: str, fields_of: FieldsOf, overrides: Sequence[str]) -> None:
+    """Writes the own defaults of what is named into its section, so that each can be overridden and is recorded."""
+    flag = f"--config.{section}.name="
+    name = next((o.partition("=")[2] for o in overrides if o.startswith(flag)), config.name)
+    _check_named(section, config, lambda _: fields_of(name), where)
+    for key, value in fields_of(name).items():
+        if key not in config and value is not inspect.Parameter.empty:
+            config[key] = value
+
+
+def _check_named(section: str, config: Any, fields_of: FieldsOf, where: str) -> None:
+    fields = fields_of(config.name)
+    for key, value in config.items():
         if key in ("name", "num_classes"):
             continue
         if key not in fields:
-            raise UsageError(f"{where}: network {section.name!r} has no field 'model.{key}'{did_you_mean(key, fields)}")
+            hint = did_you_mean(key, fields)
+            raise UsageError(f"{where}: {_KINDS[section]} {config.name!r} has no field '{section}.{key}'{hint}")
         if fields[key] not in (None, inspect.Parameter.empty) and value is not None:
-            _check_type(value, fields[key], f"model.{key}", where)
+            _check_type(value, fields[key], f"{section}.{key}", where)
 
 
 def _override(config: ConfigDict, overrides: Sequence[str]) -> None:
