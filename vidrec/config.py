@@ -53,10 +53,13 @@ def base() -> ConfigDict:
     c.data.records = ""  # folder written by `vidrec convert`
     c.data.train_split = "train"
     c.data.eval_split = "val"
-    c.data.sampling = "segment"  # segment: one frame of each of T equal parts | dense: 64-frame span
+    c.data.sampling = "segment"  # segment (one frame of each of T equal parts) | dense (64-frame span) | even | strided
+    c.data.stride = 32  # frames between neighbours, for strided
     c.data.short = "first"  # a video with fewer frames than T: first (repeat frame 0) | loop | clamp
     c.data.resize = (256,)  # before cropping: () as stored | (short side,) | (height, width)
-    c.data.crop = "multiscale"  # training crop: multiscale (corners and centre, 13 offsets) | random | center
+    c.data.resize_range = ()  # (shortest, longest): in training, a short side drawn per clip instead of `resize`
+    c.data.resize_draw = "uniform"  # of resize_range: uniform | inverse (1/side uniform)
+    c.data.crop = "multiscale"  # in training: multiscale (corners and centre, 13 offsets) | random | center
     c.data.crop_scales = (1.0, 0.875, 0.75, 0.66)
     c.data.image_size = 224  # side of the square picture the network sees
     c.data.flip = "never"  # swap (mirror pairs exchange labels) | skip (mirror pairs are not flipped) | never
@@ -101,6 +104,7 @@ def base() -> ConfigDict:
     c.eval = ConfigDict()
     c.eval.batch_size = 64
     c.eval.clips = 1  # 1: segment centres; more: draws seeded by video and clip
+    c.eval.image_size = ()  # (height, width) of evaluation pictures; (): data.image_size both ways
     c.eval.crops = 1  # 1: centre | 3: left, centre and right along the long side
 
     c.mesh = ConfigDict()

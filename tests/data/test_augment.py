@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidrec.data.augment import (
-    center_crops,
+    center_box,
     fixed_offsets,
     flip_label,
     multiscale_sizes,
     random_box,
     resized_shape,
+    short_side,
+    three_crops,
     to_stored,
 )
 from vidrec.errors import UsageError
@@ -39,7 +41,7 @@ def test_multiscale_crop_is_the_published_one(frame):
 def test_three_crops_are_the_published_ones(case):
     frame, side = case.split("_crop")
     width, height = map(int, frame.split("x"))
-    boxes = center_crops(height, width, int(side), 3)
+    boxes = three_crops(height, width, int(side))
     assert [[box.x, box.y] for box in boxes] == PUBLISHED["_three_crops_left_right_centre"][case]
 
 
@@ -91,5 +93,17 @@ def test_wrong_names_are_told():
         flip_label(0, "mirror", {}, np.random.default_rng(0))
     with pytest.raises(UsageError, match=r"data\.crop"):
         random_box(10, 10, 8, "corner", SCALES, np.random.default_rng(0))
-    with pytest.raises(UsageError, match=r"eval\.crops"):
-        center_crops(10, 10, 8, 2)
+
+
+def test_the_centre_box_is_cut_where_the_frame_is_smaller():
+    assert center_box(224, 256, (224, 256)) == (0, 0, 256, 224)
+    assert center_box(100, 60, (40, 80)) == (0, 30, 60, 40)
+
+
+@pytest.mark.parametrize("draw", ["uniform", "inverse"])
+def test_short_sides_lie_in_their_range(draw):
+    rng = np.random.default_rng(0)
+    sides = [short_side((256, 320), draw, rng) for _ in range(2000)]
+    assert (min(sides), max(sides)) == (256, 320)
+    mean = 288 if draw == "uniform" else 64 / np.log(320 / 256)  # harmonic draws favour the shorter side
+    assert np.mean(sides) == pytest.approx(mean, abs=1.5)

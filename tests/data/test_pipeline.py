@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vidrec.data.clips import ClipSpec, TrainReader, eval_view, read_clip
+from vidrec.data.clips import ClipSpec, EvalReader, TrainReader, eval_view, read_clip
 from vidrec.data.pipeline import Loader, StepIterator, eval_batches, train_plan
 from vidrec.data.records import open_records
 from vidrec.errors import UsageError, VidrecError
@@ -121,7 +121,7 @@ def test_test_clips_are_drawn_by_video_and_clip(records):
 def test_the_centre_clip_shows_the_stored_pixels(source):
     spec = replace(SPEC, image_size=24, resize=())
     frames = np.array([0, 5, 5, 11])
-    clip = read_clip(source, 3, frames, 24, lambda h, w: eval_view(h, w, spec=spec))
+    clip = read_clip(source, 3, frames, (24, 24), lambda h, w: eval_view(h, w, spec=spec))
     stored = source.decode_frames(3, frames)
     np.testing.assert_array_equal(clip, np.stack(stored)[:, :, 4:28])
 
@@ -160,16 +160,28 @@ def test_training_replaces_an_unreadable_video_and_says_so(damaged, stream, capl
         wanted = np.array(plan.wanted(step))
         np.testing.assert_array_equal(batch.record, np.where(wanted == 2, 3, wanted))
         assert same([a[wanted != 2] for a in batch], [a[wanted != 2] for a in stream[step]])
-        plan.audit(step, batch)
+        plan.audit(wanted, batch.record)
     assert plan.replaced == {2}
     assert damaged.video_id(2) in caplog.text
 
 
 def test_too_many_unreadable_videos_end_training(source, stream):
     plan = train_plan(source, SPEC, batch_size=BATCH, seed=1, max_bad=0.05)
-    plan.audit(0, stream[0])
-    with pytest.raises(VidrecError, match=r"data\.max_bad=0\.05"):
-        plan.audit(0, stream[0]._replace(record=(stream[0].record + 1) % 26))
+    wanted = plan.wanted(0)
+    plan.audit(wanted, stream[0].record[::-1])  # hosts may lie on the devices in another order
+    assert not plan.replaced
+    plan.audit(wanted, [wanted[1], *wanted[1:]])  # the first always may
+    with pytest.raises(VidrecError, match=r"2 of 26 .* data\.max_bad=0\.05"):
+        plan.audit(wanted, [wanted[2], wanted[2], *wanted[2:]])
+
+
+def test_a_restarted_run_remembers_what_it_replaced(source, caplog):
+    plan = train_plan(source, SPEC, batch_size=BATCH, seed=1, max_bad=0.05, first_step=1, first_clip=8, replaced=[7])
+    wanted = plan.wanted(1)
+    plan.audit([7], [8])
+    assert not caplog.text  # said before
+    with pytest.raises(VidrecError, match="2 of 26"):
+        plan.audit(wanted, wanted[1:])
 
 
 def test_raise_is_a_policy(damaged):
@@ -200,3 +212,51 @@ def test_start_up_errors(source):
         train_plan(source, SPEC, batch_size=8, seed=0, hosts=3)
     with pytest.raises(UsageError, match=r"data\.sampling"):
         replace(SPEC, sampling="sparse")
+
+
+def test_views_are_cut_from_the_same_frames(records):
+    source = open_records(records, "train")
+    spec = replace(SPEC, crop="random", image_size=12, resize=(24,), flip="swap", views=2)
+    reader = TrainReader(source, spec)
+    differs = 0
+    for record in range(8):
+        element = reader(record, np.random.default_rng(record))
+        one = TrainReader(source, replace(spec, views=1))(record, np.random.default_rng(record))
+        first, second = np.split(element.clips, 2)
+        np.testing.assert_array_equal(first, one.clips)
+        assert element.label == one.label
+        assert second.shape == first.shape
+        differs += not np.array_equal(first, second)
+    assert differs > 4
+
+
+def test_views_of_mirrored_classes_are_flipped_together(records):
+    source = open_records(records, "train")  # "left" and "right" mirror each other
+    spec = replace(SPEC, crop="center", image_size=16, resize=(24,), flip="swap", views=2)
+    for record in range(8):
+        first, second = np.split(TrainReader(source, spec)(record, np.random.default_rng(record)).clips, 2)
+        np.testing.assert_array_equal(first, second)
+
+
+def test_evaluation_pictures_need_not_be_square(records):
+    source = open_records(records, "test")
+    spec = replace(SPEC, resize=(24, 32), eval_size=(24, 32))
+    clip = EvalReader(source, spec, 1, 1)(0).clips
+    frames = spec.eval_frames(int(source.num_frames[0]), "", 0, 1)
+    np.testing.assert_array_equal(clip, np.stack(source.decode_frames(0, frames)))
+    with pytest.raises(UsageError, match=r"eval\.crops=3"):
+        EvalReader(source, spec, 1, 3)
+    with pytest.raises(UsageError, match=r"eval\.crops is 2"):
+        EvalReader(source, spec, 1, 2)
+
+
+def test_short_sides_are_drawn_per_clip(records):
+    source = open_records(records, "train")
+    spec = replace(SPEC, crop="center", image_size=16, resize=(), resize_range=(16, 24))
+    pictures = {TrainReader(source, spec)(0, np.random.default_rng(seed)).clips[:, 8, 8].tobytes() for seed in range(9)}
+    assert len(pictures) > 2
+
+
+def test_consecutive_frames_need_segments():
+    with pytest.raises(UsageError, match=r"data\.sampling"):
+        ClipSpec(4, 16, frames_per_segment=5, sampling="dense")

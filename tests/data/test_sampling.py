@@ -1,6 +1,7 @@
 """Frame sampling against the published index lists, and its laws."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidrec.data.sampling import dense_indices, segment_indices
+from vidrec.data.sampling import dense_indices, even_indices, segment_indices, strided_indices
 from vidrec.errors import UsageError
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "data"
@@ -115,3 +116,29 @@ def test_short_videos(short, expected):
 def test_training_needs_a_generator():
     with pytest.raises(UsageError, match="rng"):
         segment_indices(30, 8, mode="train")
+
+
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(0, 9))
+def test_even_takes_one_frame_of_each_span(frames, segments, seed):
+    middle, drawn = even_indices(frames, segments), even_indices(frames, segments, rng=np.random.default_rng(seed))
+    ends = [round((frames - 1) * i / segments) for i in range(segments + 1)]  # Python, too, rounds half to even
+    for numbers in (middle, drawn):
+        assert all(low <= number <= high for low, number, high in zip(ends, numbers, ends[1:], strict=False))
+    assert middle.tolist() == [(low + high) // 2 for low, high in pairwise(ends)]
+
+
+@given(st.integers(1, 400), st.integers(1, 16), st.integers(1, 40), st.integers(0, 9))
+def test_strided_frames_are_stride_apart_or_the_last(frames, segments, stride, seed):
+    for numbers in (
+        strided_indices(frames, segments, stride),
+        strided_indices(frames, segments, stride, rng=np.random.default_rng(seed)),
+    ):
+        steps = np.diff(numbers)
+        assert ((steps == stride) | (numbers[1:] == frames - 1)).all()
+        assert 0 <= numbers[0] <= numbers[-1] < frames
+    clips = strided_indices(frames, segments, stride, clips=3).reshape(3, -1)
+    assert (clips[0, 0], clips[2, 0]) == (0, max(frames - stride * segments, 0))
+
+
+def test_the_single_strided_clip_is_the_middle():
+    assert strided_indices(300, 8, 32).tolist() == [22 + 32 * i for i in range(8)]

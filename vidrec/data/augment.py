@@ -67,18 +67,28 @@ def fixed_offsets(height: int, width: int, crop_width: int, crop_height: int) ->
     return [(i * x, j * y) for i, j in steps]
 
 
-def center_crops(height: int, width: int, side: int, crops: int) -> list[Box]:
-    """Square test crops: 1 is the centre; 3 are left, right and centre (top, bottom and centre of an upright frame)."""
+def center_box(height: int, width: int, size: tuple[int, int]) -> Box:
+    """The centre of a frame, `size` (height, width) large where the frame is."""
+    h, w = min(size[0], height), min(size[1], width)
+    return Box((width - w) // 4 * 2, (height - h) // 4 * 2, w, h)
+
+
+def three_crops(height: int, width: int, side: int) -> list[Box]:
+    """Square test crops: left, right and centre, or top, bottom and centre of an upright frame."""
     side = min(side, height, width)
     x, y = (width - side) // 4, (height - side) // 4
     centre = Box(2 * x, 2 * y, side, side)
-    if crops == 1:
-        return [centre]
-    if crops == 3:
-        if width >= height:
-            return [centre._replace(x=0), centre._replace(x=4 * x), centre]
-        return [centre._replace(y=0), centre._replace(y=4 * y), centre]
-    raise UsageError(f"eval.crops is {crops}, but must be 1 (centre) or 3 (along the long side)")
+    if width >= height:
+        return [centre._replace(x=0), centre._replace(x=4 * x), centre]
+    return [centre._replace(y=0), centre._replace(y=4 * y), centre]
+
+
+def short_side(limits: tuple[int, ...], draw: str, rng: np.random.Generator) -> int:
+    """A short side between the two limits, both included: "uniform", or "inverse" (1/side uniform, as SlowFast)."""
+    low, high = limits
+    if draw == "inverse":
+        return round(1 / rng.uniform(1 / high, 1 / low))
+    return int(rng.integers(low, high + 1))
 
 
 def random_box(
@@ -94,7 +104,7 @@ def random_box(
     if crop == "random":
         return Box(int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1)), side, side)
     if crop == "center":
-        return center_crops(height, width, side, 1)[0]
+        return center_box(height, width, (side, side))
     raise UsageError(f"data.crop is {crop!r}, but must be multiscale, random or center")
 
 

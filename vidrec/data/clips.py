@@ -21,10 +21,12 @@ ViewOf = Callable[[int, int], augment.View]
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """How a record becomes a clip; all fields are those of `config.data` of the same name.
+    """How a record becomes a clip; all fields not listed are those of `config.data` of the same name.
 
     Attributes:
       num_frames: segments T; `frames_per_segment` consecutive frames are read from each.
+      views: training clips cut from the same frames, each with its own crop and flip, one behind the other.
+      eval_size: (height, width) of evaluation pictures; () is image_size both ways.
     """
 
     num_frames: int
@@ -37,30 +39,65 @@ class ClipSpec:
     crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     flip: str = "never"
     on_bad: str = "replace"
+    stride: int = 32
+    resize_range: tuple[int, ...] = ()
+    resize_draw: str = "uniform"
+    views: int = 1
+    eval_size: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _choice("data.sampling", self.sampling, ("segment", "dense"))
+        _choice("data.sampling", self.sampling, ("segment", "dense", "even", "strided"))
         _choice("data.short", self.short, ("first", "loop", "clamp"))
         _choice("data.crop", self.crop, ("multiscale", "random", "center"))
         _choice("data.flip", self.flip, ("swap", "skip", "never"))
         _choice("data.on_bad", self.on_bad, ("replace", "raise"))
+        _choice("data.resize_draw", self.resize_draw, ("uniform", "inverse"))
+        if self.sampling != "segment" and self.frames_per_segment > 1:
+            raise UsageError(
+                f"data.sampling is {self.sampling!r}, but this network reads {self.frames_per_segment} consecutive "
+                "frames at each place, which only segment does"
+            )
+        if len(self.resize_range) not in (0, 2) or len(self.eval_size) not in (0, 2):
+            raise UsageError("data.resize_range is () or (shortest, longest), eval.image_size () or (height, width)")
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        """Height and width of an evaluation picture."""
+        height, width = self.eval_size or (self.image_size, self.image_size)
+        return height, width
+
+    @property
+    def frames(self) -> int:
+        """Frames of one clip."""
+        return self.num_frames * self.frames_per_segment
 
     @property
     def nbytes(self) -> int:
-        """Bytes of one decoded clip."""
-        return self.num_frames * self.frames_per_segment * self.image_size**2 * 3
+        """Bytes of one decoded element, in training or evaluation, whichever is larger."""
+        return self.frames * 3 * max(self.views * self.image_size**2, self.picture[0] * self.picture[1])
 
     @classmethod
-    def from_config(cls, data: Any, num_frames: int, clip_length: int) -> "ClipSpec":
-        """Takes the fields out of `config.data`; num_frames and clip_length are the network's."""
+    def from_config(cls, config: Any, num_frames: int, clip_length: int, views: int = 1) -> "ClipSpec":
+        """Takes the fields out of `config`; num_frames and clip_length are the network's, views the task's."""
         names = ("image_size", "sampling", "short", "resize", "crop", "crop_scales", "flip", "on_bad")
-        fields = {name: data[name] for name in names}
-        return cls(num_frames=num_frames, frames_per_segment=clip_length // num_frames, **fields)
+        names += ("stride", "resize_range", "resize_draw")
+        fields = {name: config.data[name] for name in names}
+        return cls(
+            num_frames=num_frames,
+            frames_per_segment=clip_length // num_frames,
+            views=views,
+            eval_size=config.eval.image_size,
+            **fields,
+        )
 
     def training_frames(self, num_frames: int, rng: np.random.Generator) -> np.ndarray:
         """Frame numbers of a training clip of a video of `num_frames` frames."""
         if self.sampling == "dense":
             return sampling.dense_indices(num_frames, self.num_frames, rng=rng)
+        if self.sampling == "even":
+            return sampling.even_indices(num_frames, self.num_frames, rng=rng)
+        if self.sampling == "strided":
+            return sampling.strided_indices(num_frames, self.num_frames, self.stride, rng=rng)
         return sampling.segment_indices(
             num_frames,
             self.num_frames,
@@ -74,6 +111,11 @@ class ClipSpec:
         """Frame numbers of test clip number `clip` of `clips`; draws depend on the video and the clip only."""
         if self.sampling == "dense":
             return sampling.dense_indices(num_frames, self.num_frames, clips=clips).reshape(clips, -1)[clip]
+        if self.sampling == "strided":
+            numbers = sampling.strided_indices(num_frames, self.num_frames, self.stride, clips=clips)
+            return numbers.reshape(clips, -1)[clip]
+        if clips == 1 and self.sampling == "even":
+            return sampling.even_indices(num_frames, self.num_frames)
         if clips == 1:
             return sampling.segment_indices(num_frames, self.num_frames, frames_per_segment=self.frames_per_segment)
         rng = np.random.default_rng([zlib.crc32(video_id.encode()), clip])
@@ -102,17 +144,31 @@ class TrainReader:
         raise VidrecError(f"no record of {self.source!r} can be read; run `vidrec verify` on the folder")
 
     def _read(self, record: int, rng: np.random.Generator) -> Batch:
-        frames = self.spec.training_frames(int(self.source.num_frames[record]), rng)
-        spec = self.spec
-        flip, label = augment.flip_label(int(self.source.labels[record]), spec.flip, self.mirror, rng, self.one_sided)
-
-        def view(height: int, width: int) -> augment.View:
-            shape = augment.resized_shape(height, width, spec.resize)
-            box = augment.random_box(*shape, spec.image_size, spec.crop, spec.crop_scales, rng)
-            return augment.View(augment.to_stored(box, shape, (height, width)), flip)
-
-        clip = read_clip(self.source, record, frames, spec.image_size, view)
+        numbers = self.spec.training_frames(int(self.source.num_frames[record]), rng)
+        distinct, place = np.unique(numbers, return_inverse=True)
+        frames = self.source.decode_frames(record, distinct)
+        own = int(self.source.labels[record])
+        flip, label = self._flip(own, rng)
+        size = (self.spec.image_size, self.spec.image_size)
+        clips = []
+        for number in range(self.spec.views):
+            if number and own not in self.mirror:  # where a flip changes the label, all views are flipped, or none
+                flip, _ = self._flip(own, rng)
+            clips.append(cut_and_resize(frames, size, partial(self._view, flip=flip, rng=rng))[place])
+        clip = clips[0] if len(clips) == 1 else np.concatenate(clips)
         return Batch(clip, np.int32(label), np.int32(record), np.bool_(True))
+
+    def _flip(self, label: int, rng: np.random.Generator) -> tuple[bool, int]:
+        return augment.flip_label(label, self.spec.flip, self.mirror, rng, self.one_sided)
+
+    def _view(self, height: int, width: int, *, flip: bool, rng: np.random.Generator) -> augment.View:
+        spec = self.spec
+        resize = spec.resize
+        if spec.resize_range:
+            resize = (augment.short_side(spec.resize_range, spec.resize_draw, rng),)
+        shape = augment.resized_shape(height, width, resize)
+        box = augment.random_box(*shape, spec.image_size, spec.crop, spec.crop_scales, rng)
+        return augment.View(augment.to_stored(box, shape, (height, width)), flip)
 
 
 class EvalReader:
@@ -127,7 +183,10 @@ class EvalReader:
         self.spec = spec
         self.clips = clips
         self.crops = crops
-        augment.center_crops(4, 4, 4, crops)  # a wrong number is told before any work
+        if crops not in (1, 3):
+            raise UsageError(f"eval.crops is {crops}, but must be 1 (centre) or 3 (along the long side)")
+        if crops == 3 and spec.picture[0] != spec.picture[1]:
+            raise UsageError("eval.crops=3 cuts squares: set eval.image_size to a square, or eval.crops=1")
 
     def __call__(self, position: int) -> Batch:
         """Returns one element of a Batch (no leading axis)."""
@@ -146,45 +205,45 @@ class EvalReader:
         video_id = self.source.video_id(record)
         frames = spec.eval_frames(int(self.source.num_frames[record]), video_id, clip, self.clips)
         view = partial(eval_view, spec=spec, crop=crop, crops=self.crops)
-        return read_clip(self.source, record, frames, spec.image_size, view)
+        return read_clip(self.source, record, frames, spec.picture, view)
 
     def _blank(self, record: int, label: int) -> Batch:
-        frames = self.spec.num_frames * self.spec.frames_per_segment
-        clip = np.zeros((frames, self.spec.image_size, self.spec.image_size, 3), np.uint8)
+        clip = np.zeros((self.spec.frames, *self.spec.picture, 3), np.uint8)
         return Batch(clip, np.int32(label), np.int32(record), np.bool_(False))
 
 
 def eval_view(height: int, width: int, *, spec: ClipSpec, crop: int = 0, crops: int = 1) -> augment.View:
-    """The test crop: one picture-sized square of the centre, or one of three full-height squares."""
+    """The test crop: the centre, as large as the picture, or one of three squares as large as the short side."""
     shape = augment.resized_shape(height, width, spec.resize)
-    side = spec.image_size if crops == 1 else min(shape)
-    box = augment.center_crops(*shape, side, crops)[crop]
+    box = augment.center_box(*shape, spec.picture) if crops == 1 else augment.three_crops(*shape, min(shape))[crop]
     return augment.View(augment.to_stored(box, shape, (height, width)))
 
 
-def read_clip(source: TFRecordSource, record: int, frames: np.ndarray, size: int, view: ViewOf) -> np.ndarray:
+def read_clip(
+    source: TFRecordSource, record: int, frames: np.ndarray, size: tuple[int, int], view: ViewOf
+) -> np.ndarray:
     """Reads, decodes, cuts and resizes the chosen frames of one record; each distinct frame once.
 
     Args:
       frames: frame numbers, shape `[T]`, repetitions allowed.
-      size: side of the pictures in pixels.
+      size: (height, width) of the pictures in pixels.
       view: function of (height, width) of the first frame -> View.
 
     Returns:
-      uint8 `[T, size, size, 3]`.
+      uint8 `[T, height, width, 3]`.
     """
     distinct, place = np.unique(frames, return_inverse=True)
     return cut_and_resize(source.decode_frames(record, distinct), size, view)[place]
 
 
-def cut_and_resize(frames: Sequence[np.ndarray], size: int, view: ViewOf) -> np.ndarray:
+def cut_and_resize(frames: Sequence[np.ndarray], size: tuple[int, int], view: ViewOf) -> np.ndarray:
     """Applies one view to all frames `[H, W, 3]`; frames of another size than the first are cut at the same part."""
     shape = frames[0].shape[:2]
     chosen = view(*shape)
-    out = np.empty((len(frames), size, size, 3), np.uint8)
+    out = np.empty((len(frames), *size, 3), np.uint8)
     for picture, frame in zip(out, frames, strict=True):
         box = augment.to_stored(chosen.box, shape, frame.shape[:2])
-        part = images.resize(frame[box.y : box.y + box.height, box.x : box.x + box.width], size, size)
+        part = images.resize(frame[box.y : box.y + box.height, box.x : box.x + box.width], *size)
         picture[:] = part[:, ::-1] if chosen.flip else part
     return out
 

@@ -88,6 +88,49 @@ def dense_indices(
     return ((starts[:, None] + offsets) % num_frames).reshape(-1).astype(np.int64)
 
 
+def even_indices(
+    num_frames: int, num_segments: int, *, rng: np.random.Generator | None = None
+) -> Int[np.ndarray, " t"]:
+    """One frame in each of T equal spans from the first frame to the last (SlowFast's rule for Something-Something).
+
+    Args:
+      num_frames: frames n of the video.
+      num_segments: T.
+      rng: when given (training), a random frame of each span, ends included; otherwise its middle.
+    """
+    ends = np.round(np.arange(num_segments + 1) * ((num_frames - 1) / num_segments)).astype(np.int64)
+    return (ends[:-1] + ends[1:]) // 2 if rng is None else rng.integers(ends[:-1], ends[1:] + 1)
+
+
+def strided_indices(
+    num_frames: int,
+    num_segments: int,
+    stride: int,
+    *,
+    clips: int = 1,
+    rng: np.random.Generator | None = None,
+) -> Int[np.ndarray, " clip"]:
+    """T frames, `stride` apart; a video that is too short stays on its last frame.
+
+    Args:
+      num_frames: frames n of the video.
+      num_segments: T.
+      stride: distance of neighbouring frames.
+      clips: number of test clips: 1 is the middle of the video, more have equally spaced starts.
+      rng: when given (training), one clip with a random start.
+
+    Returns:
+      Frame numbers, shape `[clips * T]`, clip after clip.
+    """
+    last = max(num_frames - stride * num_segments, 0)
+    if rng is not None:
+        starts = rng.integers(last + 1, size=1)
+    else:
+        starts = np.array([last // 2]) if clips == 1 else np.linspace(0, last, num=clips, dtype=np.int64)
+    indices = starts[:, None] + stride * np.arange(num_segments)
+    return np.minimum(indices, num_frames - 1).reshape(-1)
+
+
 def _random_starts(
     num_frames: int, places: int, num_segments: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " t"] | None:
