@@ -8,8 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -87,7 +90,7 @@ def test_records_hold_the_videos(videos: Path, converted: Path):
         assert source.labels[i] == [1, 0, 2][int(path.parent.name[-1])]
         decoded = np.stack(source.decode_frames(i, range(len(original))))
         assert decoded.shape == (len(original), 24, 36, 3)
-        expected = np.stack([images.shrink(frame, 24, 36) for frame in original])
+        expected = np.stack([images.resize(frame, 24, 36) for frame in original])
         assert np.abs(decoded.astype(int) - expected).mean() < 4
 
 
@@ -214,6 +217,86 @@ def test_unreadable_videos_are_skipped_with_the_reason(damaged: Path, tmp_path: 
     assert json.loads((tmp_path / "r" / "manifest.json").read_text())["skipped"] == report.skipped
     assert verify(tmp_path / "r").ok
     assert run(damaged, tmp_path / "r").skipped == report.skipped  # from the manifest
+
+
+def write_avi(path: Path, seed: int) -> None:
+    """As the videos of UCF101 are stored: MPEG-4 in AVI."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        for frame in draw(seed, 12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("dataset", ["ucf101", "list"])
+def test_damaged_avi_files_are_skipped_with_the_reason(tmp_path: Path, dataset: str):
+    lists, root = tmp_path / "lists", tmp_path / "UCF-101"
+    lists.mkdir()
+    names = [f"Archery/v_Archery_g{group:02d}_c01.avi" for group in range(1, 7)]
+    for seed, name in enumerate(names):
+        write_avi(root / name, seed)
+    damage = {
+        names[0]: lambda content: b"",
+        names[2]: lambda content: content[: len(content) // 2],
+        names[3]: lambda content: content.replace(b"FMP4", b"????"),
+        names[4]: lambda content: content[:300] + bytes(len(content) - 300),
+    }
+    for name, change in damage.items():
+        (root / name).write_bytes(change((root / name).read_bytes()))
+    (lists / "classInd.txt").write_text("1 Archery\n")
+    (lists / "testlist01.txt").write_text(f"{names[0]}\n")
+    (lists / "trainlist01.txt").write_text("".join(f"{name} 1\n" for name in names[1:]))
+    splits = ["test", *["train"] * 5]
+    (tmp_path / "a.csv").write_text(
+        "".join(f"{name},Archery,{split}\n" for name, split in zip(names, splits, strict=True))
+    )
+    report = convert(dataset, root, lists if dataset == "ucf101" else tmp_path / "a.csv", tmp_path / "r", workers=1)
+    assert report.videos == {"test": 0, "train": 2}
+    assert [skip["path"] for skip in report.skipped] == sorted(damage)
+    assert all(skip["path"] in skip["why"] and str(root) not in skip["why"] for skip in report.skipped)
+    source = open_records(tmp_path / "r", "train")
+    assert sorted(source.video_id(i) for i in range(2)) == [name.removesuffix(".avi") for name in (names[1], names[5])]
+    with pytest.raises(VidrecError, match=r"split 'test' of .* holds no video"):
+        open_records(tmp_path / "r", "test")
+
+
+@pytest.fixture
+def shared(videos: Path) -> Iterator[Path]:
+    """A folder with a copy of the videos that everybody may enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(videos, Path(folder) / videos.name)
+        os.chmod(folder, 0o777)
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything, so it becomes somebody else."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("closed", ["class 1/clip01.mp4", "class 1"])
+def test_a_video_without_rights_is_named_and_not_lost(videos: Path, converted: Path, shared: Path, closed: str):
+    """The system's refusal says nothing about the video, so it is not skipped; nor is the output folder to blame."""
+    root, out = shared / videos.name, shared / "r"
+    rights = (root / closed).stat().st_mode
+    (root / closed).chmod(0)
+    sentence = r"class 1/clip\d\d\.mp4 cannot be read \(Permission denied\); .* run the same command again"
+    with as_nobody(), pytest.raises(VidrecError, match=sentence):
+        run(root, out)
+    assert not (out / "manifest.json").exists()
+    (root / closed).chmod(rights)
+    assert run(root, out).skipped == []
+    assert contents(out) == contents(converted)
 
 
 def test_not_one_readable_video_is_an_error_that_leaves_nothing(videos: Path, tmp_path: Path):

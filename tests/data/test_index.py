@@ -167,7 +167,7 @@ def same_frames(right: ShardIndex, wrong: ShardIndex, number: int) -> bool:
     """Whether an index gives the frames of a record, rightly; False where it refuses."""
     try:
         given = wrong.frame_table(number)
-    except VidrecError:
+    except BadRecord:
         return False
     for ours, theirs in zip(right.frame_table(number), given, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -1,5 +1,6 @@
 """Open files: how many stay open, and the limits of the system."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vidrec.data.openfiles import OpenFiles
+from vidrec.data.openfiles import OpenFiles, Unreadable, reading
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
 
@@ -41,6 +42,13 @@ def test_reading_past_the_end_gives_what_there_is(files: list[Path]):
 def test_a_missing_file_is_an_os_error(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         OpenFiles().read(tmp_path / "gone", 0, 1)
+
+
+def test_a_refusal_names_file_and_cause(tmp_path: Path):
+    with pytest.raises(Unreadable, match=r"gone cannot be read \(No such file or directory\)"), reading(tmp_path):
+        OpenFiles().read(tmp_path / "gone", 0, 1)
+    with pytest.raises(Unreadable, match=r"a\.avi cannot be read \(Input/output"), reading(tmp_path / "a.avi"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 @pytest.mark.parametrize(("hard", "outcome"), [(4096, "1000 2000"), (1000, "ulimit -n 1768")])

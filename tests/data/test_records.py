@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import threading
@@ -12,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidrec.data.openfiles import OpenFiles
+from vidrec.data.clips import ClipSpec, EvalReader, TrainReader
+from vidrec.data.index import index_path, open_index
+from vidrec.data.openfiles import OpenFiles, Unreadable
 from vidrec.data.records import TFRecordSource, open_records
 from vidrec.data.tfrecord import BadRecord
 from vidrec.errors import UsageError, VidrecError
@@ -170,6 +173,47 @@ def test_a_shard_cut_off_while_in_use_is_a_bad_record(tiny_copy: Path):
     os.truncate(tiny_copy / "tiny-train.tfrecord-00002-of-00003", 100)
     with pytest.raises(BadRecord, match="cut off while in use"):
         source.read_frames(13, [0])
+
+
+def test_a_damaged_frame_row_is_a_bad_record_of_that_record_alone(tiny_copy: Path, train):
+    shard = tiny_copy / "tiny-train.tfrecord-00001-of-00003"
+    index = open_index(shard)
+    content = bytearray(index.tobytes())
+    content[content.index(index.frames[int(index.records["first_row"][2])].tobytes())] ^= 1
+    index_path(shard).write_bytes(content)
+    source = open_records(tiny_copy, "train")
+    with pytest.raises(BadRecord, match=r"record 2 \(video 'train/vidéo 007'\) in index .*damaged.*--repair") as info:
+        source.read_frames(7, [0])
+    assert (info.value.shard, info.value.record, info.value.video_id) == (shard.name, 2, "train/vidéo 007")
+    spec = ClipSpec(num_frames=2, image_size=4, resize=())
+    assert TrainReader(source, spec)(7, np.random.default_rng(0)).record == 8  # its policy applies
+    assert not EvalReader(source, spec, 1, 1)(7).valid
+    for i in {*range(14)} - {7}:
+        assert source.read_frames(i, [1]) == [train[i].frames[1]]
+
+
+def test_what_the_system_refuses_is_no_bad_record(tiny_copy: Path):
+    """Neither a file that is gone, nor too many open ones, says anything about the videos: no policy replaces them."""
+    source = open_records(tiny_copy, "train")
+    reader = TrainReader(source, ClipSpec(num_frames=2, image_size=4, resize=()))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(Unreadable, match=r"00000-of-00003 cannot be read \(Too many open files\)"):
+            reader(0, np.random.default_rng(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert reader(0, np.random.default_rng(0)).record == 0
+    (tiny_copy / "tiny-train.tfrecord-00002-of-00003").unlink()
+    with pytest.raises(Unreadable, match=r"00002-of-00003 cannot be read \(No such file"):
+        reader(13, np.random.default_rng(0))
+
+
+def test_a_shard_that_cannot_be_opened_is_named_at_the_start(tiny_copy: Path):
+    index_path(tiny_copy / "tiny-train.tfrecord-00001-of-00003").unlink()
+    index_path(tiny_copy / "tiny-train.tfrecord-00001-of-00003").mkdir()
+    with pytest.raises(Unreadable, match=r"00001-of-00003\.index cannot be read \(Is a directory\)"):
+        open_records(tiny_copy, "train")
 
 
 def test_a_stored_frame_that_is_no_image_is_a_bad_record(tmp_path: Path, record, write_records):

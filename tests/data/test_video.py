@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vidrec.data import images
+from vidrec.data.openfiles import Unreadable
 from vidrec.data.video import read_video, write_mp4
 from vidrec.errors import VidrecError
 
@@ -84,6 +85,21 @@ def test_files_that_are_no_videos_are_refused(tmp_path: Path, content: bytes):
         read_video(tmp_path / "x.mp4").array()
 
 
+@pytest.mark.parametrize(("suffix", "mark"), [(".avi", b"FMP4"), (".mp4", b"avc1")])
+def test_unknown_codecs_are_refused(videos: dict[str, Path], tmp_path: Path, suffix: str, mark: bytes):
+    content = videos[suffix].read_bytes()
+    assert mark in content
+    odd = tmp_path / f"odd{suffix}"
+    odd.write_bytes(content.replace(mark, b"?" * len(mark)))
+    with pytest.raises(VidrecError, match=rf"odd\{suffix} .*codec"):
+        read_video(odd)
+
+
+def test_what_the_system_refuses_is_told_from_damage(tmp_path: Path):
+    with pytest.raises(Unreadable, match=r"n\.avi cannot be read \(File name too long\)"):
+        read_video(tmp_path / ("n" * 300 + ".avi"))
+
+
 def test_sound_alone_is_refused(tmp_path: Path):
     with av.open(str(tmp_path / "x.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=8000)
@@ -143,6 +159,10 @@ def test_pictures_come_in_the_order_of_their_numbers(tmp_path: Path):
 def test_folders_with_nothing_or_with_damage_are_refused(tmp_path: Path):
     with pytest.raises(VidrecError, match="holds no picture"):
         read_video(tmp_path)
+    (tmp_path / "1.jpg").symlink_to("gone")
+    with pytest.raises(VidrecError, match=r"1\.jpg is no file"):
+        read_video(tmp_path).array()
+    (tmp_path / "1.jpg").unlink()
     (tmp_path / "1.jpg").write_bytes(b"broken")
     with pytest.raises(VidrecError, match=r"1\.jpg: cannot decode a frame"):
         read_video(tmp_path).array()

@@ -2,6 +2,10 @@
 
 The plan (`plan.py`) fixes what every shard will hold, the work folder (`workfolder.py`) knows which are complete; so
 the next call makes only what is missing, and the result does not depend on how often it was stopped.
+
+Equal videos, annotations and settings give equal bytes: on any number of workers, in any folder, whenever it is run.
+That holds for one version of the libraries that decode videos (PyAV with its FFmpeg) and encode frames (OpenCV, or
+else Pillow: which one is a setting of the plan, so a folder begun with one is not gone on with by the other).
 """
 
 import errno
@@ -12,11 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vidrec.data import images, manifest, schema, workfolder
 from vidrec.data.datasets import Entry, effective_options, locate, read_annotations
 from vidrec.data.manifest import Manifest
+from vidrec.data.openfiles import Unreadable
 from vidrec.data.plan import Plan, ShardPlan, file_safe, make_plan
 from vidrec.data.pool import Progress, Tick, run_tasks, usable_cores
 from vidrec.data.schema import VideoRecord
@@ -83,7 +86,9 @@ def convert(
 ) -> ConvertReport:
     """Converts videos (files or folders of pictures) to a record folder.
 
-    Videos that cannot be read are left out and reported. Called again on a finished folder, it does nothing.
+    Videos that are missing or damaged are left out and reported. One that the system does not let be read (for want of
+    rights, say, or because a disk is gone) stops it instead, lest it be lost. Called again on a finished folder, it
+    does nothing.
 
     Args:
       dataset: annotation format, one of `datasets.READERS`.
@@ -102,7 +107,7 @@ def convert(
 
     Raises:
       UsageError: wrong arguments. VidrecError: wrong annotations, a folder made with other settings, not one readable
-        video, no room or no right to write; what is complete by then is kept.
+        video, no right to read one, no room or no right to write; what is complete by then is kept.
     """
     root, annotations, out = Path(root), Path(annotations), Path(out)
     _check_arguments(root, out, workers, short_side, quality, codec, videos_per_shard)
@@ -182,6 +187,8 @@ def _convert_shard(
             path = locate(root, entry.path)
             try:
                 record = make_record(entry, path, settings, classes)
+            except Unreadable:
+                raise
             except VidrecError as error:
                 # The path as listed: the manifest does not depend on where the videos lie.
                 skipped.append(
@@ -206,13 +213,13 @@ def make_record(entry: Entry, path: Path, settings: dict[str, Any], classes: Cla
       classes: for the label's text.
 
     Raises:
-      VidrecError: it does not exist or cannot be decoded to its end.
+      VidrecError: it does not exist or cannot be decoded to its end; Unreadable: the system refuses to read it.
     """
     short_side, codec, quality = (settings[name] for name in ("short_side", "codec", "quality"))
     video, size, frames = read_video(path), (0, 0), []
     for frame in video:
         size = size if frames else _stored_size(frame, short_side)
-        frames.append(schema.encode_frame(_fit(frame, *size), codec, quality))
+        frames.append(schema.encode_frame(images.resize(frame, *size), codec, quality))
     return VideoRecord(
         frames=frames,
         codec=codec,
@@ -231,13 +238,6 @@ def _stored_size(frame: images.Frame, short_side: int) -> tuple[int, int]:
     height, width = frame.shape[:2]
     scale = min(1.0, (short_side or min(height, width)) / min(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _fit(frame: images.Frame, height: int, width: int) -> np.ndarray:
-    if frame.shape[:2] == (height, width):
-        return frame
-    larger = frame.shape[0] >= height and frame.shape[1] >= width
-    return images.shrink(frame, height, width) if larger else images.resize(frame, height, width)
 
 
 def _storage_trouble(error: OSError, out: Path) -> str:

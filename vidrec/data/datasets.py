@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vidrec.data.openfiles import reading
 from vidrec.errors import UsageError, VidrecError, did_you_mean
 from vidrec.labels import ClassList
 
@@ -223,11 +224,15 @@ def locate(root: Path, path: str) -> Path:
 
     Returns:
       Its path, which need not exist when nothing like it does.
+
+    Raises:
+      Unreadable: the system does not let a folder on the way be read.
     """
     found = root
-    for part in Path(path).parts:
-        if not (found / part).exists() and found.is_dir():
-            alike = [entry.name for entry in found.iterdir() if entry.name.casefold() == part.casefold()]
-            part = min(alike, default=part)
-        found = found / part
+    with reading(root / path):
+        for part in Path(path).parts:
+            if not (found / part).exists() and found.is_dir():
+                alike = [entry.name for entry in found.iterdir() if entry.name.casefold() == part.casefold()]
+                part = min(alike, default=part)
+            found = found / part
     return found

@@ -46,6 +46,7 @@ RECORD = np.dtype(
 )
 FRAME = np.dtype([("length", "<u4"), ("crc", "<u4")])
 
+REPAIR = "'vidrec verify --repair' builds it again"
 _MAGIC = b"VIDRECIX"
 _VERSION = 1
 # magic, version, CRCs of records and ids, reserved; shard bytes, number of records, of frames, bytes of ids
@@ -98,15 +99,15 @@ class ShardIndex:
         """Returns offset in the shard, length in bytes and CRC of each frame of a record.
 
         Raises:
-          VidrecError: the record's part of the index is damaged.
+          BadRecord: the record's part of the index is damaged.
         """
         row = self.records[record]
         first = int(row["first_row"])
         rows = self.frames[first : first + int(row["num_frames"])]
         if crc32c(rows.tobytes()) != row["rows_crc"]:
-            raise VidrecError(
-                f"index {index_path(self.shard).name} is damaged; 'vidrec verify --repair' builds it again"
-            )
+            video_id, name = self.video_id(record), index_path(self.shard).name
+            message = f"the frames of record {record} (video '{video_id}') in index {name} are damaged; {REPAIR}"
+            raise BadRecord(message, shard=self.shard.name, record=record, video_id=video_id)
         start = int(row["offset"]) + int(row["frames_at"])
         return start + example.starts_in_list(rows["length"]), rows["length"], rows["crc"]
 

@@ -1,15 +1,33 @@
-"""Reading parts of many files, of which only some are kept open."""
+"""Reading parts of many files, of which only some are kept open; what the system refuses to read is told apart."""
 
+import contextlib
 import os
 import resource
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 from vidrec.errors import VidrecError
 
 MAX_OPEN = 512
 _SPARE = 256
+
+
+class Unreadable(VidrecError):
+    """The system does not let a file be read; that says nothing about its content, so no policy for damage applies."""
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns any OSError into an `Unreadable` that names the file, `path` where the error names none, and the cause."""
+    try:
+        yield
+    except OSError as error:
+        raise Unreadable(
+            f"{error.filename or path} cannot be read ({error.strerror or error}); check its rights, its disk or mount "
+            "and the limit of open files, then run the same command again"
+        ) from None
 
 
 class OpenFiles:

@@ -17,7 +17,7 @@ from jaxtyping import Int32
 from vidrec.data import manifest, schema
 from vidrec.data.images import BadFrame, Frame
 from vidrec.data.index import ShardIndex
-from vidrec.data.openfiles import OpenFiles, allow_files
+from vidrec.data.openfiles import OpenFiles, allow_files, reading
 from vidrec.data.shards import open_shard
 from vidrec.data.splits import parse_split
 from vidrec.data.tfrecord import WAY_OUT, BadRecord, crc32c
@@ -131,7 +131,8 @@ class TFRecordSource:
         Only those bytes are read from the file, and each frame's CRC is checked.
 
         Raises:
-          BadRecord: a frame is damaged or missing; the sentence names shard, record and video.
+          BadRecord: a frame or its row of the index is damaged or missing; the sentence names shard, record and video.
+          Unreadable: the system does not let the shard be read.
           IndexError: the video has no such frame.
         """
         index, record = self._locate(i)
@@ -172,10 +173,8 @@ class TFRecordSource:
             raise self._bad(index, record, str(error)) from None
 
     def _read(self, index: ShardIndex, record: int, offset: int, length: int) -> bytes:
-        try:
+        with reading(index.shard):
             data = self._files.read(index.shard, offset, length)
-        except OSError as error:
-            raise self._bad(index, record, f"cannot be read ({error.strerror})") from None
         if len(data) != length:
             raise self._bad(index, record, "the shard was cut off while in use")
         return data
@@ -206,17 +205,19 @@ def open_records(directory: str | os.PathLike[str], split: str) -> TFRecordSourc
 
     Raises:
       VidrecError: the folder is not there or not finished, there is no such split or it is empty, a shard is missing,
-        cut off or not the one the manifest names, a label is outside the classes, a video has no frame.
+        cut off, unreadable or not the one the manifest names, a label is outside the classes, a video has no frame.
     """
     directory = Path(directory)
-    info = manifest.load(directory)
+    with reading(directory):
+        info = manifest.load(directory)
     allow_files(sum(len(part.shards) for part in info.splits.values()))  # each index is one while it is mapped
     indexes: dict[str, list[ShardIndex]] = {}
     parts: list[tuple[ShardIndex, slice]] = []
     for name, start, stop in parse_split(split, {name: part.videos for name, part in info.splits.items()}):
-        indexes[name] = indexes.get(name) or [
-            open_shard(directory, shard, info.classes) for shard in info.splits[name].shards
-        ]
+        with reading(directory):
+            indexes[name] = indexes.get(name) or [
+                open_shard(directory, shard, info.classes) for shard in info.splits[name].shards
+            ]
         at = 0
         for index in indexes[name]:
             rows = slice(max(start - at, 0), max(stop - at, 0))

@@ -9,7 +9,7 @@ from typing import Any
 from vidrec.data import index as index_module
 from vidrec.data import manifest, schema, workfolder
 from vidrec.data.images import BadFrame
-from vidrec.data.index import ShardIndex, index_path
+from vidrec.data.index import REPAIR, ShardIndex, index_path
 from vidrec.data.manifest import Manifest, Shard
 from vidrec.data.pool import Progress
 from vidrec.data.shards import describe, describe_split
@@ -17,7 +17,6 @@ from vidrec.errors import VidrecError
 from vidrec.files import atomic_write
 from vidrec.labels import ClassList
 
-REPAIR = "'vidrec verify --repair' builds it again"
 CONVERT = "delete it and run the same 'vidrec convert' again, it makes only what is missing"
 
 

@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 
 from vidrec.data import images
 from vidrec.data.images import Frame
+from vidrec.data.openfiles import reading
 from vidrec.errors import VidrecError
 from vidrec.files import atomic_write
 
@@ -57,13 +58,16 @@ def read_video(path: str | Path) -> VideoFrames:
     """Opens a video file, or a folder of pictures in the order of their numbers.
 
     Raises:
-      VidrecError: there is no such file, it is not a video, or PyAV is not installed.
+      VidrecError: there is no such file, it is not a video, or PyAV is not installed; `openfiles.Unreadable`: the
+        system does not let it be read.
     """
     path = Path(path)
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.is_file():
-        raise VidrecError(f"video {path} does not exist")
+    with reading(path):
+        if path.is_dir():
+            return _read_folder(path)
+        if not path.is_file():
+            raise VidrecError(f"video {path} does not exist")
+        path.open("rb").close()  # FFmpeg's own codes do not tell a file it may not open from a damaged one
     av = _import_av()
     try:
         container: Any = av.open(str(path))
@@ -73,6 +77,9 @@ def read_video(path: str | Path) -> VideoFrames:
         container.close()
         raise VidrecError(f"{path} holds no video stream")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        container.close()
+        raise VidrecError(f"video {path} is damaged, or of a codec that this FFmpeg does not know")
     stream.codec_context.thread_count = 1  # videos are read in parallel by processes
     rate = stream.average_rate or stream.guessed_rate
     fps = float(rate) if rate else 0.0
@@ -114,10 +121,14 @@ def _read_folder(path: Path) -> VideoFrames:
 
 def _read_pictures(pictures: list[Path]) -> Iterator[Frame]:
     for picture in pictures:
+        with reading(picture):
+            if not picture.is_file():
+                raise VidrecError(f"picture {picture} is no file")
+            data = picture.read_bytes()
         try:
-            yield images.decode(picture.read_bytes())
-        except (images.BadFrame, OSError) as error:
-            raise VidrecError(f"{picture}: {_why(error)}") from None
+            yield images.decode(data)
+        except images.BadFrame as error:
+            raise VidrecError(f"{picture}: {error}") from None
 
 
 def write_mp4(
