@@ -42,6 +42,13 @@ def test_a_failure_keeps_the_shard_that_was_there(tmp_path: Path, record):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_shard_never_appears_before_its_index(tmp_path: Path, record):
+    index_path(tmp_path / "s").mkdir()  # so that the index cannot take its place
+    with pytest.raises(OSError, match="directory"):
+        write_shard(tmp_path / "s", [schema.write(record(0))])
+    assert [path.name for path in tmp_path.iterdir()] == [index_path(tmp_path / "s").name]
+
+
 def test_another_shard_of_the_name_is_refused(tmp_path: Path, record):
     said = describe(write_shard(tmp_path / "s", [schema.write(record(0))]), CLASSES)
     assert len(open_shard(tmp_path, said, CLASSES)) == 1

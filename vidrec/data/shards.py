@@ -21,6 +21,9 @@ def shard_name(name: str, split: str, number: int, count: int) -> str:
 def write_shard(shard: Path, payloads: Iterable[bytes]) -> ShardIndex:
     """Writes a shard and its index, each by rename; where `payloads` raises, neither appears.
 
+    The index appears first, so that a shard in its place always has one. Where the process is killed in between, the
+    index stands alone or beside an older shard; that does no harm, as it says which shard it belongs to.
+
     Args:
       shard: path of the shard file.
       payloads: serialised records (`schema.write`), in order.

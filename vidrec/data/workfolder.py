@@ -1,7 +1,8 @@
 """The state of a conversion on disk, so that it can be killed at any moment and gone on with.
 
-A record folder in the making holds `.convert/` with the plan and a note for each shard that is complete. A shard
-appears by rename, then its index, then its note. The manifest comes last and the work folder goes.
+A record folder in the making holds `.convert/` with the plan and a note for each shard that is complete. An index
+appears by rename, then its shard, then their note; so a shard that is there has its index, and need not be read through
+to make one. The manifest comes last and the work folder goes.
 """
 
 import contextlib
