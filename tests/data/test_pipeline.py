@@ -1,8 +1,10 @@
 """The stream of clips: each epoch a permutation, the same for any workers, hosts and restarts; faults by policy."""
 
 import shutil
+import threading
 from dataclasses import replace
 
+import grain
 import numpy as np
 import pytest
 
@@ -71,10 +73,30 @@ def test_host_blocks_side_by_side_are_the_global_batch(hosts, source, stream):
         assert same(joined, whole)
 
 
-@pytest.mark.parametrize("loader", [Loader(0, 1), Loader(0, 4), Loader(1), Loader(3)], ids=str)
+@pytest.mark.parametrize("loader", [Loader(0, 1), Loader(0, 4), Loader(1, 1), Loader(2, 3), Loader(3)], ids=str)
 def test_threads_and_processes_change_nothing(loader, source, stream):
     batches = train_plan(source, SPEC, batch_size=BATCH, seed=1).batches
     assert all(map(same, take(batches, 7, loader, step=3), stream[3:]))
+
+
+class Meeting:
+    """Makes an element only together with another one: two threads must be at work at the same time."""
+
+    def __init__(self):
+        self._barrier = threading.Barrier(2, timeout=20)
+
+    def __reduce__(self):
+        return Meeting, ()
+
+    def __call__(self, number: int) -> int:
+        self._barrier.wait()
+        return number
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_threads_are_those_of_each_process(workers):
+    numbers = grain.MapDataset.range(6).map(Meeting())
+    assert take(numbers, 6, Loader(workers, threads=2)) == [*range(6)]
 
 
 def test_a_restart_goes_on_at_its_clip(source, stream):

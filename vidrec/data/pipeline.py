@@ -56,7 +56,10 @@ class HostBlocks(grain.MapDataset):
 
 @dataclass
 class Loader:
-    """Where elements are read: `workers` processes, or with 0 `threads` threads of this process."""
+    """Where batches are read: by `threads` threads in each of `workers` processes, or with 0 in this process.
+
+    Each thread makes a batch of its own, so it costs the memory of one more; the order of batches never changes.
+    """
 
     workers: int = 0
     threads: int = 2
@@ -70,7 +73,7 @@ class Loader:
         if not self.workers:
             return iter(batches.to_iter_dataset(grain.ReadOptions(self.threads, max(self.threads, _BUFFERED_BATCHES))))
         _free_shared_memory_at_exit()
-        dataset = batches.to_iter_dataset(grain.ReadOptions(1, 1))
+        dataset = batches.to_iter_dataset(grain.ReadOptions(self.threads, self.threads))
         options = grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=_BUFFERED_BATCHES)
         return iter(dataset.mp_prefetch(options, worker_init_fn=_ignore_interrupts))
 
