@@ -27,8 +27,6 @@ class Weight(NamedTuple):
 Weights = dict[str, Weight]
 Adapter = Callable[[Any, Weights, int | tuple[int, int]], Weights]
 
-ADAPTERS: dict[str, Adapter] = {}
-
 
 def adapt(model: Any, weights: Mapping[str, Weight], image_size: int | tuple[int, int]) -> Weights:
     """Returns the weights after the adapters of the network's class and its ancestors."""
@@ -42,3 +40,29 @@ def adapt(model: Any, weights: Mapping[str, Weight], image_size: int | tuple[int
 def made(name: str, source: Weight, array: np.ndarray) -> Weight:
     """The entry of an array that was made out of another one."""
     return Weight(f"{name} <- {source.key}", np.asarray(array), True)
+
+
+def feature_enhancement(model: Any, weights: Weights, image_size: int | tuple[int, int]) -> Weights:
+    """TEFE, Eq. 11: a 2D network's conv2 becomes the middle frame of FE's conv1, and FE's conv2 is 1 everywhere.
+
+    The network is then the 2D one, whatever its `fe_init`. Blocks that have weights of FE keep them.
+    """
+    adapted = dict(weights)
+    for stage, blocks in enumerate(model.stage_sizes, start=2):
+        for index in range(blocks):
+            block = f"layer{stage - 1}.{index}"
+            source = weights.get(f"{block}.conv2.weight")
+            if model.kind(stage, index) != "fe" or f"{block}.fe.conv1.weight" in weights:
+                continue
+            if source is None or source.array.ndim != 4:
+                continue  # told as missing, and as a key without a place
+            del adapted[f"{block}.conv2.weight"]
+            taps = np.zeros((*source.array.shape[:2], 3, *source.array.shape[2:]), np.float32)
+            one = {"fe.conv2.weight": taps.copy(), "fe.conv2.bias": np.ones(len(taps), np.float32)}
+            taps[:, :, 1] = source.array
+            for name, array in {"fe.conv1.weight": taps, **one}.items():
+                adapted[f"{block}.{name}"] = made(f"{block}.{name}", source, array)
+    return adapted
+
+
+ADAPTERS: dict[str, Adapter] = {"TEFE": feature_enhancement}

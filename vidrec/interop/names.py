@@ -5,7 +5,8 @@ from typing import Any
 
 Rules = tuple[tuple[str, str], ...]  # (regular expression on a path here, replacement); all that match apply, in order
 
-# Of every network: blocks, then modules whose names differ. STM's are those of the first author's own class.
+# Of every network: blocks, then modules whose names differ. STM's are those of the first author's own class,
+# TE's those of the TAM that it restates, in TANet's code.
 COMMON: Rules = (
     (r"^(layer\d+)_(\d+)/", r"\1/\2/"),
     (r"downsample_conv(?=/)", "downsample/0"),
@@ -15,6 +16,12 @@ COMMON: Rules = (
     (r"(^|/)cmm/reduce_bn/", r"\1mb/stage_bn/"),
     (r"(^|/)cmm/motion/", r"\1mb/shift/"),
     (r"(^|/)cmm/restore/", r"\1mb/conv1x1/"),
+    (r"(^|/)te/short_in/", r"\1tam/L/0/"),
+    (r"(^|/)te/short_bn/", r"\1tam/L/1/"),
+    (r"(^|/)te/short_out/", r"\1tam/L/3/"),
+    (r"(^|/)te/long_in/", r"\1tam/G/0/"),
+    (r"(^|/)te/long_bn/", r"\1tam/G/1/"),
+    (r"(^|/)te/long_out/", r"\1tam/G/3/"),
 )
 # Of the networks of one class (and its descendants), before the common ones.
 SPECIAL: dict[str, Rules] = {}

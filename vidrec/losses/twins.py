@@ -1,4 +1,4 @@
-"""Twins Training's loss (STM, journal version, Eq. 8 and 9): two views of a video get the same scores, classes stay apart.
+"""Twins Training's loss (STM, journal version, Eq. 8 and 9): two views of a video agree, classes stay apart.
 
 The matrix of correlations between the scores of two views, over the batch, is pulled to the identity.
 """
