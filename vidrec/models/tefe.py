@@ -67,20 +67,20 @@ class FE(nn.Module):
     """Feature enhancement, Eq. 10: the product of two 3x3x3 convolutions of the same features, in place of conv2.
 
     `[B, T, H, W, C]` to `[B, T, H/stride, W/stride, features]`, zeros around the clip in time and space. conv1 has no
-    bias, like the convolution it replaces; conv2 has one. With `init` "identity" (Eq. 11) the middle frame of conv1 is
+    bias, like the convolution it replaces; conv2 has one. With `start` "identity" (Eq. 11) the middle frame of conv1 is
     a 3x3 kernel and the rest of it zero, conv2 gives 1 everywhere: the 2D convolution. With "random" all taps are
     drawn, so that a network that starts without ImageNet weights sees time at once.
     """
 
     features: int
     stride: int = 1
-    init: str = "identity"
+    start: str = "identity"
 
     @nn.compact
     def __call__(self, x: Features) -> Features:
         strides = (1, self.stride, self.stride)
         conv = partial(nn.Conv, self.features, (3, 3, 3), strides=strides, padding=1, dtype=x.dtype)
-        identity = self.init == "identity"
+        identity = self.start == "identity"
         inits = (middle_frame, nn.initializers.zeros) if identity else (KAIMING, TORCH_DEFAULT)
         enhanced = conv(use_bias=False, kernel_init=inits[0], name="conv1")(x)
         return enhanced * conv(kernel_init=inits[1], bias_init=nn.initializers.ones, name="conv2")(x)
@@ -143,7 +143,7 @@ class TEFE(ResNet):
         kind = self.kind(stage, index)
         if kind == "te":
             return {"temporal": partial(te_operator, layers=layers, position=self.te_position)}
-        return {"spatial_conv": partial(fe_conv, init=self.fe_init)} if kind == "fe" else {}
+        return {"spatial_conv": partial(fe_conv, start=self.fe_init)} if kind == "fe" else {}
 
 
 def te_operator(y: Features, spatial: Operator, *, layers: Layers, position: str) -> Features:
@@ -152,6 +152,6 @@ def te_operator(y: Features, spatial: Operator, *, layers: Layers, position: str
     return te(spatial(y)) if position == "after_conv2" else spatial(te(y))
 
 
-def fe_conv(features: int, size: int, stride: int, *, name: str, init: str) -> FE:
+def fe_conv(features: int, size: int, stride: int, *, name: str, start: str) -> FE:
     """FE where a block calls for its 3x3 convolution: called as `layers.conv`, but the parameters are named "fe"."""
-    return FE(features, stride, init, name="fe")
+    return FE(features, stride, start, name="fe")
