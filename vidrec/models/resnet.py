@@ -163,6 +163,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, clips: Float[Array, "b t h w _c"], *, train: bool = False) -> ModelOutput:
+        self.check_clips(clips)
         layers = self.layers(train)
         x = self.stem_features(clips, layers)
         for stage in range(2, 2 + len(self.stage_sizes)):
@@ -182,13 +183,16 @@ class ResNet(nn.Module):
         norm = partial(BatchNorm, policy=parse_bn(self.bn), train=train, momentum=self.bn_momentum)
         return Layers(partial(conv, dtype=jnp.dtype(self.dtype)), norm)
 
-    def stem_features(self, clips: Float[Array, "b t h w _c"], layers: Layers) -> Features:
-        """conv1, bn1, ReLU and, for pictures of ImageNet's size, max pooling. Raises VidrecError on a wrong clip."""
+    def check_clips(self, clips: Float[Array, "..."]) -> None:
+        """Raises VidrecError unless clips are `[B, clip_length, H, W, 3]`."""
         if clips.ndim != 5 or clips.shape[1] != self.clip_length or clips.shape[-1] != 3:
             raise VidrecError(
                 f"clips have shape {list(clips.shape)}, but this network (num_frames={self.num_frames}) needs "
                 f"[batch, {self.clip_length}, height, width, 3]: change num_frames or the clips"
             )
+
+    def stem_features(self, clips: Float[Array, "b t h w _c"], layers: Layers) -> Features:
+        """conv1, bn1, ReLU and, for pictures of ImageNet's size, max pooling."""
         size, stride = STEMS[self.stem]
         x = layers.conv(self.stem_width, size, stride, name="conv1")(clips)
         x = nn.relu(layers.norm(name="bn1", first=True)(x))
@@ -196,11 +200,14 @@ class ResNet(nn.Module):
         self.sow("intermediates", "stem", x)
         return x
 
+    def block_class(self) -> type[Block]:
+        """The residual block of this network, recomputed in the backward pass if `remat` says so."""
+        block = Bottleneck if self.bottleneck else BasicBlock
+        return nn.remat(block) if self.remat == "block" else block
+
     def stage_features(self, stage: int, x: Features, layers: Layers) -> Features:
         """All blocks of one stage (2..5; torchvision's layer1..4)."""
-        block = Bottleneck if self.bottleneck else BasicBlock
-        if self.remat == "block":
-            block = nn.remat(block)
+        block = self.block_class()
         width, stride = self.widths[stage - 2], self.strides[stage - 2]
         for index in range(self.stage_sizes[stage - 2]):
             fields = self.block_fields(stage, index, layers)
