@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vidrec.errors import VidrecError
+
 
 class Weight(NamedTuple):
     """One array of a file, under torch's name and axes.
@@ -42,27 +44,36 @@ def made(name: str, source: Weight, array: np.ndarray) -> Weight:
     return Weight(f"{name} <- {source.key}", np.asarray(array), True)
 
 
-def feature_enhancement(model: Any, weights: Weights, image_size: int | tuple[int, int]) -> Weights:
+def enhance(model: Any, weights: Weights, image_size: int | tuple[int, int]) -> Weights:
     """TEFE, Eq. 11: a 2D network's conv2 becomes the middle frame of FE's conv1, and FE's conv2 is 1 everywhere.
 
-    The network is then the 2D one, whatever its `fe_init`. Blocks that have weights of FE keep them.
+    The network is then the 2D one, whatever its `fe_init`. Blocks that have weights of FE keep them. Raises VidrecError
+    when the file's TE is for another number of frames.
     """
     adapted = dict(weights)
     for stage, blocks in enumerate(model.stage_sizes, start=2):
-        for index in range(blocks):
-            block = f"layer{stage - 1}.{index}"
-            source = weights.get(f"{block}.conv2.weight")
-            if model.kind(stage, index) != "fe" or f"{block}.fe.conv1.weight" in weights:
-                continue
-            if source is None or source.array.ndim != 4:
-                continue  # told as missing, and as a key without a place
-            del adapted[f"{block}.conv2.weight"]
-            taps = np.zeros((*source.array.shape[:2], 3, *source.array.shape[2:]), np.float32)
-            one = {"fe.conv2.weight": taps.copy(), "fe.conv2.bias": np.ones(len(taps), np.float32)}
-            taps[:, :, 1] = source.array
-            for name, array in {"fe.conv1.weight": taps, **one}.items():
-                adapted[f"{block}.{name}"] = made(f"{block}.{name}", source, array)
+        for block, kind in ((f"layer{stage - 1}.{index}", model.kind(stage, index)) for index in range(blocks)):
+            te, conv2 = weights.get(f"{block}.tam.G.0.weight"), weights.get(f"{block}.conv2.weight")
+            if te and kind == "te" and te.array.ndim == 2 and te.array.shape[1] != model.num_frames:
+                raise VidrecError(
+                    f"{te.key} of the weights is for clips of {te.array.shape[1]} frames, but the network was made "
+                    f"with num_frames={model.num_frames}: change num_frames, or take other weights"
+                )
+            if kind == "fe" and conv2 and conv2.array.ndim == 4 and f"{block}.fe.conv1.weight" not in weights:
+                del adapted[f"{block}.conv2.weight"]
+                for name, array in identity_product(conv2.array).items():
+                    adapted[f"{block}.fe.{name}"] = made(f"{block}.fe.{name}", conv2, array)
     return adapted
 
 
-ADAPTERS: dict[str, Adapter] = {"TEFE": feature_enhancement}
+def identity_product(kernel: np.ndarray) -> dict[str, np.ndarray]:
+    """Weights of FE that make it the 2D convolution with this kernel `[out, in, 3, 3]`."""
+    zero = np.zeros_like(kernel)
+    return {
+        "conv1.weight": np.stack([zero, kernel, zero], axis=2),
+        "conv2.weight": np.stack([zero, zero, zero], axis=2),
+        "conv2.bias": np.ones(len(kernel), kernel.dtype),
+    }
+
+
+ADAPTERS: dict[str, Adapter] = {"TEFE": enhance}
