@@ -4,6 +4,7 @@ An adapter is a function of the network, its picture size and the weights by nam
 added, split or resized, in torch's axes. `ADAPTERS` names it by the class of the network.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -76,4 +77,25 @@ def identity_product(kernel: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-ADAPTERS: dict[str, Adapter] = {"TEFE": enhance}
+def difference(model: Any, weights: Weights, image_size: int | tuple[int, int]) -> Weights:
+    """TDN: a 2D network's weights fill the main path; its stem and first stage the short-term branch as well.
+
+    The branch's first kernel is the stem's, averaged over the colours and repeated for the 12 differences. TDN's own
+    files come through without their unused second stem (`conv1_temp`).
+    """
+    if any(name.startswith("layer1_bak.") for name in weights):
+        return {name: weight for name, weight in weights.items() if not name.startswith("conv1_temp.")}
+    adapted: Weights = {}
+    for name, weight in weights.items():
+        main = re.sub(r"^(layer\d+)\.", r"\1_bak.", name)
+        adapted[main] = weight
+        if name.startswith("layer1."):
+            copy = name.replace("layer1.", "resnext_layer1.", 1)
+            adapted[copy] = made(copy, weight, weight.array)
+    if (stem := weights.get("conv1.weight")) and stem.array.ndim == 4:
+        mean = stem.array.mean(1, keepdims=True)
+        adapted["conv1_5.0.weight"] = made("conv1_5.0.weight", stem, mean.repeat(12, 1))
+    return adapted
+
+
+ADAPTERS: dict[str, Adapter] = {"TEFE": enhance, "TDN": difference}

@@ -6,7 +6,7 @@ from typing import Any
 Rules = tuple[tuple[str, str], ...]  # (regular expression on a path here, replacement); all that match apply, in order
 
 # Of every network: blocks, then modules whose names differ. STM's are those of the first author's own class,
-# TE's those of the TAM that it restates, in TANet's code.
+# TE's those of the TAM that it restates, in TANet's code; mSE's are TDN's.
 COMMON: Rules = (
     (r"^(layer\d+)_(\d+)/", r"\1/\2/"),
     (r"downsample_conv(?=/)", "downsample/0"),
@@ -22,9 +22,27 @@ COMMON: Rules = (
     (r"(^|/)te/long_in/", r"\1tam/G/0/"),
     (r"(^|/)te/long_bn/", r"\1tam/G/1/"),
     (r"(^|/)te/long_out/", r"\1tam/G/3/"),
+    (r"(^|/)shift_conv/", r"\1shift/conv/"),
+    (r"(^|/)mse/reduce/", r"\1mse/conv1/"),
+    (r"(^|/)mse/reduce_bn/", r"\1mse/bn1/"),
+    (r"(^|/)mse/motion/", r"\1mse/conv2/"),
+    (r"(^|/)mse/restore/", r"\1mse/conv3/"),
+    (r"(^|/)mse/restore_bn/", r"\1mse/bn3/"),
+    (r"(^|/)mse/half/", r"\1mse/conv3_smallscale2/"),
+    (r"(^|/)mse/half_bn/", r"\1mse/bn3_smallscale2/"),
+    (r"(^|/)mse/full/", r"\1mse/conv3_smallscale4/"),
+    (r"(^|/)mse/full_bn/", r"\1mse/bn3_smallscale4/"),
+    (r"(^|/)h_(\d)/", r"\1h/\2/"),
 )
 # Of the networks of one class (and its descendants), before the common ones.
-SPECIAL: dict[str, Rules] = {}
+SPECIAL: dict[str, Rules] = {
+    "TDN": (
+        (r"^short_term/conv1/", "conv1_5/0/"),
+        (r"^short_term/bn1/", "conv1_5/1/"),
+        (r"^short_term/layer1_(\d+)/", r"resnext_layer1/\1/"),
+        (r"^layer(\d+)_(\d+)/", r"layer\1_bak/\2/"),
+    ),
+}
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 PREFIXES = ("module", "base_model", "model")  # of DataParallel, of TSN's and its descendants' wrapper, of others

@@ -14,6 +14,7 @@ import jax
 from vidrec.errors import UsageError, did_you_mean
 from vidrec.models.resnet import SHAPES
 from vidrec.models.stm import STM
+from vidrec.models.tdn import TDN
 from vidrec.models.tefe import TEFE
 from vidrec.models.tsm import TSM, TSN
 
@@ -24,6 +25,7 @@ MODELS: dict[str, Maker] = {
     **{f"tsm_resnet{depth}": partial(TSM, **shape) for depth, shape in SHAPES.items()},
     **{f"stm_resnet{depth}": partial(STM, **SHAPES[depth]) for depth in (18, 34, 50)},
     "tefe_resnet50": partial(TEFE, **SHAPES[50]),
+    **{f"tdn_resnet{depth}": partial(TDN, **SHAPES[depth]) for depth in (18, 50, 101)},
 }
 
 REQUIRED = inspect.Parameter.empty
