@@ -8,7 +8,8 @@ Rules = tuple[tuple[str, str], ...]  # (regular expression on a path here, repla
 # Of every network: blocks, then modules whose names differ. STM's are those of the first author's own class,
 # TE's those of the TAM that it restates, in TANet's code; mSE's are TDN's.
 COMMON: Rules = (
-    (r"^(layer\d+)_(\d+)/", r"\1/\2/"),
+    (r"^(layer\d+|blocks)_(\d+)/", r"\1/\2/"),
+    (r"^patch_embed/(\w+_(token|embed))$", r"\1"),
     (r"downsample_conv(?=/)", "downsample/0"),
     (r"downsample_bn(?=/)", "downsample/1"),
     (r"(^|/)cstm/", r"\1shift/"),
