@@ -1,0 +1,26 @@
+"""Reading the recipes in configs/ as the command line does."""
+
+import importlib.util
+from typing import Any
+
+from vidrec.config import load
+from vidrec.models.registry import create_model, model_fields
+
+
+def read(path: str, arg: str) -> Any:
+    """The configuration of a recipe, its network's fields checked and completed."""
+    return load(f"{path}:{arg}", model_fields=model_fields)
+
+
+def sweep(path: str) -> dict[str, list[str]]:
+    """The arguments that a recipe lists."""
+    spec = importlib.util.spec_from_file_location("recipe", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.sweep()
+
+
+def network(config: Any) -> Any:
+    """The network that a configuration names."""
+    fields = {key: value for key, value in config.model.items() if key != "name"}
+    return create_model(config.model.name, **{**fields, "num_classes": fields["num_classes"] or 8})
