@@ -30,10 +30,11 @@ class ModelOutput(NamedTuple):
 
     Attributes:
       logits: class scores, float32 `[B, K]`.
-      order_logits: scores of an order head, float32 `[B, P+1]`, or None where the network has none.
+      order_logits: scores of an order head, or None where the network has none: float32 `[B, P+1]` for P orders, or
+        `[B, N, 2]` or `[B, 2]` for in order or reversed.
       aux: named extras that a loss needs; never things that are only looked at (those are sown as intermediates).
     """
 
     logits: Float[Array, "b k"]
-    order_logits: Float[Array, "b p"] | None = None
+    order_logits: Float[Array, "b *n p"] | None = None
     aux: dict[str, Any] = {}  # noqa: RUF012  read only

@@ -34,7 +34,7 @@ class Summary:
       macs: multiply-adds of convolutions and dense layers in one forward pass.
       bn_macs: two per output of a BatchNorm, which some counters (thop) add and many tables therefore include.
       activations: values put out by those layers; times bytes a value, about what training keeps without remat.
-      stages: the same by stage, in order of computation.
+      stages: the same by stage, in order of computation; last, without a shape, what only training uses.
     """
 
     input_shape: tuple[int, ...]
@@ -89,13 +89,13 @@ def summarize(model: Any, *, image_size: int | tuple[int, int], batch: int = 1) 
     rows = tuple(
         Row(
             name=stage,
-            shape=sown.get(stage, last[stage]),
+            shape=sown.get(stage, last.get(stage, ())),
             params=sum(leaf.size for path, leaf in params.items() if stage_of(path[0]) == stage),
             macs=total(calls, stage, lambda call: call.macs),
             bn_macs=total(calls, stage, lambda call: call.bn_macs),
             activations=total(calls, stage, lambda call: call.activations),
         )
-        for stage in dict.fromkeys(call.stage for call in calls if call.stage in owners)
+        for stage in dict.fromkeys([*(call.stage for call in calls if call.stage in owners), *sorted(owners)])
     )
     return Summary(
         input_shape=shape,

@@ -98,4 +98,26 @@ def difference(model: Any, weights: Weights, image_size: int | tuple[int, int]) 
     return adapted
 
 
-ADAPTERS: dict[str, Adapter] = {"TEFE": enhance, "TDN": difference}
+def related_attention(model: Any, weights: Weights, image_size: int | tuple[int, int]) -> Weights:
+    """TTSN: the attention of the same group's later code starts an ETT with three embeddings.
+
+    That one attends among all places of all frames and scales what comes out (gamma); ETT scales the products instead.
+    """
+    place = next((name.removesuffix("pos_embedQ") for name in weights if name.endswith(".pos_embedQ")), None)
+    if place is None:
+        return weights
+    adapted = {name: weight for name, weight in weights.items() if not name.startswith(place)}
+    own = {name.removeprefix(place): weight for name, weight in weights.items() if name.startswith(place)}
+    codes = [own.pop(f"pos_embed{role}") for role in "QKV"]
+    gamma = own.pop("gamma")
+    parts = {"pe": (codes[0], np.concatenate([code.array for code in codes])), "lam": (gamma, np.ones(()))}
+    for name, weight in own.items():
+        layer, _, leaf = name.partition(".")
+        if layer == "value_conv":
+            parts[f"hinv.{leaf}"] = (weight, weight.array * gamma.array.reshape(()))
+        else:
+            parts[f"h.{int(layer.removeprefix('conv')) - 1}.{leaf}"] = (weight, weight.array)
+    return adapted | {f"ett.{name}": made(f"ett.{name}", *part) for name, part in parts.items()}
+
+
+ADAPTERS: dict[str, Adapter] = {"TEFE": enhance, "TDN": difference, "TTSN": related_attention}

@@ -43,6 +43,11 @@ SPECIAL: dict[str, Rules] = {
         (r"^short_term/layer1_(\d+)/", r"resnext_layer1/\1/"),
         (r"^layer(\d+)_(\d+)/", r"layer\1_bak/\2/"),
     ),
+    "TTSN": (  # the order head of the same group's later code
+        (r"^order/fc_in/", "fc_shuffle_rbrc/"),
+        (r"^order/fc(\d)/", r"fc_rbrc\1/"),
+        (r"^order/fc_out/", "fc_rbrc4/"),
+    ),
 }
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}

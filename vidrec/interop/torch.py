@@ -124,13 +124,16 @@ def put(variables: Variables, weights: Weights, allow_missing: Sequence[str], ru
 def to_torch(model: Any, variables: Variables) -> dict[str, np.ndarray]:
     """Returns the variables under torch's names and axes: what `model.load_state_dict(..., strict=False)` takes.
 
-    Raises VidrecError when `variables` are not of this network.
+    Raises VidrecError when `variables` are not of this network. Parameters that a network lists as `sized`, because
+    their shape follows from the pictures' size, may have any shape.
     """
     arrays = {path: array for tree in variables.values() for path, array in by_path(tree).items()}
     shapes = jax.eval_shape(initializer(model, getattr(model, "image_size", 64)))
     expected = {path: leaf.shape for tree in shapes.values() for path, leaf in by_path(tree).items()}
+    sized = getattr(model, "sized", ())
     for path in sorted(expected.keys() | arrays.keys()):
-        if path not in arrays or path not in expected or np.shape(arrays[path]) != expected[path]:
+        here, there = np.shape(arrays.get(path, 0)), expected.get(path)
+        if path not in arrays or there is None or (here != there and path not in sized):
             raise VidrecError(f"the variables are not of this network: {path} differs")
     rules = rules_of(model)
     return {torch_name(path, rules): as_torch(path, array) for path, array in arrays.items()}

@@ -18,6 +18,7 @@ from vidrec.models.stm import STM
 from vidrec.models.tdn import TDN
 from vidrec.models.tefe import TEFE
 from vidrec.models.tsm import TSM, TSN
+from vidrec.models.ttsn import ttsn
 
 Maker = Callable[..., Any]  # makes a flax.linen module with num_frames and clip_length
 
@@ -29,6 +30,7 @@ MODELS: dict[str, Maker] = {
     "direcformer_base": DirecFormer,
     "timesformer_base": partial(DirecFormer, time_attn="softmax", num_orders=0),
     **{f"tdn_resnet{depth}": partial(TDN, **SHAPES[depth]) for depth in (18, 50, 101)},
+    **{f"ttsn_resnet{depth}": partial(ttsn, backbone="tdn", **SHAPES[depth]) for depth in (18, 50, 101)},
 }
 
 REQUIRED = inspect.Parameter.empty
