@@ -37,7 +37,7 @@ def test_a_recipe_can_be_run(spec):
     schedule = learning_rate(config.optim, total_steps=100, steps_per_epoch=10)
     jax.eval_shape(make_optimizer(config.optim, schedule).init, shapes["params"])
     assert ClipSpec.from_config(config.data, model.num_frames, model.clip_length).num_frames == config.model.num_frames
-    if config.model.bn.startswith("group:"):
+    if config.model.get("bn", "").startswith("group:"):
         assert config.train.batch_size % int(config.model.bn.removeprefix("group:")) == 0
 
 

@@ -18,7 +18,7 @@ from vidrec.errors import VidrecError
 from vidrec.interop.adapt import Weight, Weights, adapt
 from vidrec.interop.names import COMMON, Rules, clean_name, rules_of, torch_name
 from vidrec.interop.reading import read
-from vidrec.models.registry import clip_shape, init_options
+from vidrec.models.registry import CLASSIFIERS, clip_shape, init_options
 
 __all__ = ["Report", "convert", "fill", "read", "to_torch", "torch_name"]
 
@@ -71,7 +71,7 @@ def convert(
       image_size: side, or (height, width), of the pictures the network is for.
       num_frames: frames per clip, as the network has it.
       allow_missing: patterns ("fc", "*/cmm/*", "fc.weight") of what the file need not have; it keeps its initial
-        value. A classifier for another number of classes counts as missing.
+        value. A classifier (or order head) for another number of classes counts as missing.
 
     Raises:
       VidrecError: something else is missing, a shape differs, two keys mean the same, or num_frames is not the
@@ -176,13 +176,13 @@ def as_torch(path: str, array: Any) -> np.ndarray:
 
 
 def fit(path: str, key: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Drops or adds axes of length one to reach a parameter's shape; None for a classifier of another size.
+    """Drops or adds axes of length one to reach a parameter's shape; None for a classifier or order head of another size.
 
     Raises VidrecError when the shapes differ otherwise.
     """
     if [n for n in value.shape if n > 1] == [n for n in shape if n > 1]:
         return np.ascontiguousarray(value.reshape(shape))
-    if path.startswith("fc/"):
+    if path.partition("/")[0] in (*CLASSIFIERS, "order"):
         return None
     raise VidrecError(
         f"{key} has shape {list(value.shape)} in the weights (axes as here), but {path} of the network has "

@@ -33,6 +33,8 @@ MODELS: dict[str, Maker] = {
     **{f"ttsn_resnet{depth}": partial(ttsn, backbone="tdn", **SHAPES[depth]) for depth in (18, 50, 101)},
 }
 
+CLASSIFIERS = ("fc", "head")  # what the networks call the layer whose outputs are the classes; "order": the orders
+
 REQUIRED = inspect.Parameter.empty
 
 

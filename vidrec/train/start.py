@@ -14,7 +14,7 @@ from vidrec import config as configuration
 from vidrec.data.records import TFRecordSource, open_records
 from vidrec.errors import UsageError
 from vidrec.models.norm import frozen_params
-from vidrec.models.registry import create_model
+from vidrec.models.registry import CLASSIFIERS, create_model
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.optim import path_of
 from vidrec.train.sharding import replicated
@@ -53,9 +53,12 @@ def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) 
 
 
 def frozen_paths(model: Network, image_size: int) -> frozenset[str]:
-    """Paths of the parameters that the network's policy for its norms keeps fixed."""
+    """Paths of the parameters that the network's policy for its norms keeps fixed; none without such a policy."""
+    policy = getattr(model, "bn", None)
+    if policy is None:
+        return frozenset()
     shapes = jax.eval_shape(lambda key: initial_variables(model, key, image_size), jax.random.key(0))
-    return frozenset("/".join(path) for path in frozen_params(model.bn, shapes))
+    return frozenset("/".join(path) for path in frozen_params(policy, shapes))
 
 
 def run_length(config: FrozenConfigDict, records: int) -> tuple[int, float]:
@@ -108,7 +111,7 @@ def restore(
 
 
 def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str, ...], mesh: Mesh) -> TrainState:
-    """Replaces the weights by those of `train.init`; a classifier of other classes is left as drawn."""
+    """Replaces the weights by those of `train.init`; heads for other classes or orders are left as drawn."""
     if not Path(config.train.init).exists():
         raise UsageError(f"train.init is {config.train.init!r}, which does not exist; make it with `vidrec import`")
     with Checkpoints(find_checkpoints(config.train.init)) as checkpoints:
@@ -123,9 +126,16 @@ def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str
         loaded, _ = checkpoints.restore(latest, abstract(shapes, replicated(mesh)))
     if list(saved_classes) != list(classes):
         logger.info("The classifier starts afresh: %s has other classes.", config.train.init)
-        loaded["params"]["fc"] = state.params["fc"]
+        loaded["params"] |= {name: state.params[name] for name in CLASSIFIERS if name in state.params}
+    if "order" in state.params and not _same_shapes(loaded["params"].get("order"), state.params["order"]):
+        logger.info("The order head starts afresh: %s has none for as many orders.", config.train.init)
+        loaded["params"]["order"] = state.params["order"]
     _check_same_shapes(loaded["params"], state.params, config.train.init)
     return state._replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
+
+
+def _same_shapes(one: Any, other: Any) -> bool:
+    return jax.tree.map(np.shape, one) == jax.tree.map(np.shape, other)
 
 
 def _check_same_shapes(loaded: Any, wanted: Any, where: str) -> None:

@@ -14,11 +14,11 @@ class Network(Protocol):
     Attributes:
       num_frames: segments T of a clip.
       clip_length: frames of a clip; a multiple of num_frames.
-      bn: policy of its norms.
+
+    Networks with BatchNorm also have `bn`, the policy of those norms.
     """
 
     num_frames: int
-    bn: str
 
     @property
     def clip_length(self) -> int:
