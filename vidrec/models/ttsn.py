@@ -57,7 +57,7 @@ class ETT(nn.Module):
 
     @nn.compact
     def __call__(self, x: Features) -> tuple[Features, Float[Array, "b n n"]]:
-        b, n, height, width, channels = x.shape
+        n, height, width, channels = x.shape[1:]
         small = embedded_channels(channels, self.ratio)
         embeddings = [
             conv(small, use_bias=True, kernel_init=TORCH_DEFAULT, dtype=self.dtype, name=f"h_{role}")(x)
@@ -175,9 +175,7 @@ class TTSN(ResNet):
         check_choice("tss", self.tss, (*ALGORITHMS, "none"))
         check_choice("tss_head", self.tss_head, HEADS)
         if self.ett_stage not in (0, *range(2, self.last_stage + 1)):
-            raise UsageError(
-                f"ett_stage={self.ett_stage} is no stage: choose 2 to {self.last_stage}, or 0 for the last"
-            )
+            raise UsageError(f"ett_stage={self.ett_stage} is no stage: choose 2..{self.last_stage}, or 0: the last")
         if min(self.ett_pe_std, self.ett_inverse_std) < 0:
             raise UsageError(f"ett_pe_std={self.ett_pe_std}, ett_inverse_std={self.ett_inverse_std}: both must be >= 0")
         self.check_ratio()
@@ -188,9 +186,7 @@ class TTSN(ResNet):
         width = self.widths[self.position - 2]
         channels = width * Bottleneck.expansion if self.bottleneck else width
         if not self.ett_ratio or channels % max(self.ett_ratio, 1):
-            raise UsageError(
-                f"ett_ratio={self.ett_ratio} must divide {channels} channels, or be negative for a multiple"
-            )
+            raise UsageError(f"ett_ratio={self.ett_ratio} must divide {channels} channels; negative: a multiple")
 
     def check_effects(self) -> None:
         """Refuses fields of modules that the variant does not have."""
