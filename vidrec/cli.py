@@ -126,6 +126,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--allow-missing", action="append", default=[], metavar="PATTERN",
         help="parameters that the file need not have, such as fc or '*/cmm'; repeatable",
     )  # fmt: skip
+    weights.add_argument(
+        "--bgr", action="store_true",
+        help="transformers: the weights expect blue, green, red (TimeSformer's on Something-Something V2)",
+    )  # fmt: skip
     return parser
 
 
@@ -256,7 +260,7 @@ def _import(args: argparse.Namespace) -> tuple[Any, str]:
     report = import_weights(
         args.model, args.weights, args.out,
         num_classes=args.num_classes, num_frames=args.num_frames, image_size=args.image_size,
-        classes=args.classes, allow_missing=tuple(args.allow_missing),
+        classes=args.classes, allow_missing=tuple(args.allow_missing), bgr=args.bgr,
     )  # fmt: skip
     return report.as_dict(), f"{report.text()}\nWrote {args.out}."
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vidrec.errors import VidrecError
+from vidrec.models.vit import resize_places, resize_times
 
 
 class Weight(NamedTuple):
@@ -120,4 +121,34 @@ def related_attention(model: Any, weights: Weights, image_size: int | tuple[int,
     return adapted | {f"ett.{name}": made(f"ett.{name}", *part) for name, part in parts.items()}
 
 
-ADAPTERS: dict[str, Adapter] = {"TEFE": enhance, "TDN": difference, "TTSN": related_attention}
+def attend_in_time(model: Any, weights: Weights, image_size: int | tuple[int, int]) -> Weights:
+    """DirecFormer, TimeSformer: a transformer for pictures (ViT) attends in time as it does in space, at first not at all.
+
+    Each block's `attn` and `norm1` become its `temporal_attn` and `temporal_norm1` too; `temporal_fc` and `time_embed`
+    are 0, so that the network starts as the ViT on every frame. Embeddings of another grid or number of frames, in
+    files of all kinds, are resized by nearest neighbour.
+    """
+    adapted = dict(weights)
+    if (places := weights.get("pos_embed")) and places.array.ndim == 3:
+        side = model.image_size // model.patch_size
+        if round((places.array.shape[1] - 1) ** 0.5) ** 2 + 1 == places.array.shape[1] != side * side + 1:
+            adapted["pos_embed"] = made("pos_embed", places, resize_places(places.array, (side, side)))
+    if (times := weights.get("time_embed")) and times.array.ndim == 3 and times.array.shape[1] != model.num_frames:
+        adapted["time_embed"] = made("time_embed", times, resize_times(times.array, model.num_frames))
+    if any(".temporal_attn." in name for name in weights):
+        return adapted
+    for name, weight in weights.items():
+        if found := re.fullmatch(r"(blocks\.\d+\.)((?:attn|norm1)\..+)", name):
+            copy = f"{found[1]}temporal_{found[2]}"
+            adapted[copy] = made(copy, weight, weight.array)
+            if found[2] == "attn.proj.weight":
+                for kind, array in (("weight", weight.array), ("bias", weight.array[0])):
+                    zero = f"{found[1]}temporal_fc.{kind}"
+                    adapted[zero] = made(zero, weight, np.zeros_like(array))
+    if places and places.array.ndim == 3:
+        zeros = np.zeros((1, model.num_frames, places.array.shape[-1]), np.float32)
+        adapted["time_embed"] = made("time_embed", places, zeros)
+    return adapted
+
+
+ADAPTERS: dict[str, Adapter] = {"TEFE": enhance, "TDN": difference, "DirecFormer": attend_in_time, "TTSN": related_attention}

@@ -176,7 +176,7 @@ def as_torch(path: str, array: Any) -> np.ndarray:
 
 
 def fit(path: str, key: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Drops or adds axes of length one to reach a parameter's shape; None for a classifier or order head of another size.
+    """Drops or adds axes of length one to reach a parameter's shape; None for a head of another size.
 
     Raises VidrecError when the shapes differ otherwise.
     """

@@ -8,8 +8,9 @@ from ml_collections import FrozenConfigDict
 
 from vidrec import config as configuration
 from vidrec.errors import UsageError
+from vidrec.interop.names import clean_name
 from vidrec.interop.torch import Report, convert, read
-from vidrec.models.registry import model_fields
+from vidrec.models.registry import CLASSIFIERS, model_fields
 from vidrec.train.checkpoint import Checkpoints, Snapshot
 from vidrec.train.start import build_model
 
@@ -24,6 +25,7 @@ def import_weights(
     image_size: int = 224,
     classes: str | Path | None = None,
     allow_missing: tuple[str, ...] = (),
+    bgr: bool = False,
 ) -> Report:
     """Reads PyTorch weights into the network `name` and writes them to `out` as a checkpoint of step 0.
 
@@ -31,12 +33,13 @@ def import_weights(
       num_classes: size of the classifier; None takes it from `classes` or from the file.
       classes: text file with one class name per line, in label order; without it classes are called "class 0", ...
       allow_missing: patterns of parameters that the file need not have; they keep their initial values.
+      bgr: the weights were trained on pictures whose colours are in the order blue, green, red (see `from_bgr`).
 
     Raises:
-      UsageError: `out` holds a checkpoint already, or the class list and num_classes differ.
+      UsageError: `out` holds a checkpoint already, the class list and num_classes differ, or bgr has no effect.
       VidrecError: the file cannot be read or does not fill the network.
     """
-    state_dict = read(weights)
+    state_dict = from_bgr(read(weights)) if bgr else read(weights)
     names = Path(classes).read_text(encoding="utf-8").splitlines() if classes else None
     count = num_classes or (len(names) if names else classifier_size(state_dict))
     names = names or [f"class {number}" for number in range(count)]
@@ -66,8 +69,23 @@ def import_weights(
 
 
 def classifier_size(state_dict: dict[str, np.ndarray]) -> int:
-    """Number of classes of the file's classifier: rows of the last layer called fc or new_fc."""
+    """Number of classes of the file's classifier: rows of the layer called fc, new_fc or head."""
     for key, value in state_dict.items():
-        if key.split(".")[-2:] in (["fc", "weight"], ["new_fc", "weight"]):
+        if clean_name(key) in [f"{name}.weight" for name in CLASSIFIERS]:
             return len(value)
-    raise UsageError("the weights have no classifier (fc or new_fc); give --num-classes and --allow-missing fc")
+    raise UsageError(
+        "the weights have no classifier (fc, new_fc or head); give --num-classes and --allow-missing fc (head for "
+        "transformers)"
+    )
+
+
+def from_bgr(state_dict: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns a transformer's weights for pictures in RGB, from those for BGR: its patch embedding, colours reversed.
+
+    TimeSformer's public Something-Something V2 weights need it (OpenCV decoded their frames). Raises UsageError when
+    the file has no patch embedding.
+    """
+    embeddings = [key for key in state_dict if clean_name(key) == "patch_embed.proj.weight"]
+    if not embeddings:
+        raise UsageError("--bgr exchanges the colours of a transformer's patch embedding, which the weights do not have")
+    return state_dict | {key: np.ascontiguousarray(state_dict[key][:, ::-1]) for key in embeddings}
