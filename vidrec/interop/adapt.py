@@ -122,7 +122,7 @@ def related_attention(model: Any, weights: Weights, image_size: int | tuple[int,
 
 
 def attend_in_time(model: Any, weights: Weights, image_size: int | tuple[int, int]) -> Weights:
-    """DirecFormer, TimeSformer: a transformer for pictures (ViT) attends in time as it does in space, at first not at all.
+    """DirecFormer, TimeSformer: a transformer for pictures (ViT) gets attention in time, which at first adds nothing.
 
     Each block's `attn` and `norm1` become its `temporal_attn` and `temporal_norm1` too; `temporal_fc` and `time_embed`
     are 0, so that the network starts as the ViT on every frame. Embeddings of another grid or number of frames, in
@@ -151,4 +151,9 @@ def attend_in_time(model: Any, weights: Weights, image_size: int | tuple[int, in
     return adapted
 
 
-ADAPTERS: dict[str, Adapter] = {"TEFE": enhance, "TDN": difference, "DirecFormer": attend_in_time, "TTSN": related_attention}
+ADAPTERS: dict[str, Adapter] = {
+    "TEFE": enhance,
+    "TDN": difference,
+    "DirecFormer": attend_in_time,
+    "TTSN": related_attention,
+}

@@ -87,5 +87,7 @@ def from_bgr(state_dict: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     embeddings = [key for key in state_dict if clean_name(key) == "patch_embed.proj.weight"]
     if not embeddings:
-        raise UsageError("--bgr exchanges the colours of a transformer's patch embedding, which the weights do not have")
+        raise UsageError(
+            "--bgr exchanges the colours of a transformer's patch embedding, which the weights do not have"
+        )
     return state_dict | {key: np.ascontiguousarray(state_dict[key][:, ::-1]) for key in embeddings}

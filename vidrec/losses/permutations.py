@@ -54,7 +54,7 @@ def permutation_set(num_frames: int, count: int, *, rule: str = "max_randtie", s
 def candidates(num_frames: int, random: np.random.RandomState) -> Permutations:
     """All permutations but the identity, in lexicographic order; of more than 8 frames, `POOL` - 1 random ones."""
     if num_frames <= 8:
-        return np.array(list(itertools.permutations(range(num_frames)))[1:], np.int8)
+        return np.array(list(itertools.permutations(range(num_frames)))[1:], np.int8).reshape(-1, num_frames)
     pool: dict[tuple[int, ...], None] = {}
     while len(pool) < POOL - 1:
         drawn = tuple(random.permutation(num_frames).tolist())
