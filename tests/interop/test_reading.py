@@ -58,6 +58,21 @@ def test_safetensors_and_npz(tmp_path):
     assert_same(read(tmp_path / "a.npz"), tensors)
 
 
+def renamed(tmp_path, source: Path, name: str) -> Path:
+    (tmp_path / name).write_bytes(source.read_bytes())
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pth.tar", "a.safetensors", "a.npz", "weights"])
+def test_the_content_tells_the_format_and_not_the_name(tmp_path, name):
+    for source in ("zip.pth", "legacy.pth.tar"):
+        assert_same(read(renamed(tmp_path, DATA / source, name)), EXPECTED)
+    save_file({"a": BASE}, tmp_path / "any")
+    assert_same(read(renamed(tmp_path, tmp_path / "any", name)), {"a": BASE})
+    np.savez_compressed(tmp_path / "any.npz", a=BASE)
+    assert_same(read(renamed(tmp_path, tmp_path / "any.npz", name)), {"a": BASE})
+
+
 class Call:
     """Pickles to a call of any function."""
 
@@ -115,6 +130,8 @@ def global_of(name: str) -> bytes:
         global_of("torch.FloatStorage") + b"}U\x05dtypeK\x01sb.",
         global_of("torch.FloatStorage") + b")R.",  # calls a type
         b"U\x03abcQ.",  # a storage of an unknown form
+        global_of("torch._utils._rebuild_tensor_v2") + b"(U\x01aK\x00))tR.",  # a tensor of something else
+        global_of("torch._utils._rebuild_tensor_v3") + b"(U\x01aK\x00))\x89}" + global_of("torch.float32") + b"tR.",
     ],
 )
 def test_stand_ins_cannot_be_changed_or_misused(tmp_path, program):
@@ -152,6 +169,63 @@ def test_tensors_inside_their_data():
     assert to_array(tensor(4, (), ()), data) == 4
 
 
+def unfolding(depth: int = 60) -> dict:
+    """A few bytes of pickle: each list holds the one before twice."""
+    value = []
+    for _ in range(depth):
+        value = [value, value]
+    return {"state_dict": {"a": value}}
+
+
+def endless() -> list:
+    value = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize("container", [zipped, legacy])
+@pytest.mark.parametrize("value", [unfolding(), endless()], ids=["unfolding", "endless"])
+def test_containers_that_unfold_without_end(tmp_path, container, value):
+    (tmp_path / "weights.pth").write_bytes(container(value))
+    with pytest.raises(VidrecError, match=r"weights\.pth: "):
+        read(tmp_path / "weights.pth")
+
+
+def test_members_of_a_torch_file_are_not_decompressed(tmp_path):
+    path = tmp_path / "weights.pth"
+    with zipfile.ZipFile(DATA / "zip.pth") as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in source.namelist():
+            packed.writestr(name, source.read(name))
+    with pytest.raises(VidrecError, match=r"weights\.pth: .* is compressed"):
+        read(path)
+
+
+def test_tensors_of_the_same_bytes_share_them(tmp_path):
+    tensors = read(DATA / "zip.pth")
+    assert np.shares_memory(tensors["weight"], tensors["shared"])  # a thousand names cost no more memory than one
+    header = {f"t{i}": {"dtype": "U8", "shape": [16], "data_offsets": [0, 16]} for i in range(3)}
+    text = json.dumps(header).encode()
+    (tmp_path / "a").write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+    first, second, _ = read(tmp_path / "a").values()
+    assert np.shares_memory(first, second)
+
+
+def encrypted() -> bytes:
+    """The flag of encryption set in both headers of the only member."""
+    content = bytearray(zipped({"a": 1}))
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    return bytes(content)
+
+
+def damaged_npz() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, a=np.arange(1000))
+    content = bytearray(file.getvalue())
+    content[60:90] = bytes(30)
+    return bytes(content)
+
+
 def broken_safetensors() -> bytes:
     header = json.dumps({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
     return struct.pack("<Q", len(header)) + header + b"\0" * 8
@@ -160,8 +234,9 @@ def broken_safetensors() -> bytes:
 @pytest.mark.parametrize(
     "content",
     [b"", b"not weights", (DATA / "zip.pth").read_bytes()[:-900], (DATA / "legacy.pth.tar").read_bytes()[:-40],
-     broken_safetensors(), b"PK\x03\x04", pickle.dumps({"a": 1}), zipped([1, 2]), zipped({"epoch": 3})],
-    ids=["empty", "text", "zip", "legacy", "safetensors", "pk", "pickle", "list", "no tensors"],
+     broken_safetensors(), b"PK\x03\x04", pickle.dumps({"a": 1}), zipped([1, 2]), zipped({"epoch": 3}),
+     encrypted(), damaged_npz()],
+    ids=["empty", "text", "zip", "legacy", "safetensors", "pk", "pickle", "list", "no tensors", "encrypted", "npz"],
 )  # fmt: skip
 def test_damaged_and_other_files(tmp_path, content):
     path = tmp_path / "weights.pth"

@@ -7,10 +7,11 @@ list of torch's rebuild functions and storage types only, and each of them is re
 import collections
 import io
 import math
+import operator
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 import ml_dtypes
@@ -19,6 +20,7 @@ import numpy as np
 from vidrec.errors import VidrecError
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+MOST_ITEMS = 1_000_000
 
 
 class Kind(NamedTuple):
@@ -50,8 +52,10 @@ class Rebuild:
     __slots__ = ()
 
     def __call__(self, *args: Any) -> Tensor:
-        storage, offset, size, stride = args[:4]
-        return Tensor(storage, offset, tuple(size), tuple(stride))
+        match args:
+            case (Storage() as storage, int(offset), tuple(size), tuple(stride), *_):
+                return Tensor(storage, offset, tuple(map(operator.index, size)), tuple(map(operator.index, stride)))
+        raise VidrecError("the file holds a tensor of an unknown form; it is damaged")
 
 
 class RebuildTyped(Rebuild):
@@ -60,9 +64,11 @@ class RebuildTyped(Rebuild):
     __slots__ = ()
 
     def __call__(self, *args: Any) -> Tensor:
-        storage, kind = args[0], args[6]
-        typed = Storage(storage.key, kind, storage.numel // kind.dtype.itemsize)
-        return super().__call__(typed, *args[1:])
+        match args:
+            case (Storage() as storage, _, _, _, _, _, Kind() as kind, *_):
+                typed = Storage(storage.key, kind, storage.numel // kind.dtype.itemsize)
+                return super().__call__(typed, *args[1:])
+        raise VidrecError("the file holds a tensor of an unknown form; it is damaged")
 
 
 class RebuildParameter(Rebuild):
@@ -102,7 +108,14 @@ ALLOWED: dict[str, Any] = {
 
 
 class TensorUnpickler(pickle.Unpickler):
-    """Unpickles nothing but containers, numbers, strings and torch tensors; raises VidrecError on any other name."""
+    """Unpickles nothing but containers, numbers, strings and torch tensors; raises VidrecError on any other name.
+
+    `itemsizes` has the bytes of one value of each storage that was named.
+    """
+
+    def __init__(self, file: IO[bytes]):
+        super().__init__(file)
+        self.itemsizes: dict[str, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """Finds one of the allowed names; any other is a VidrecError."""
@@ -118,6 +131,7 @@ class TensorUnpickler(pickle.Unpickler):
         """Reads a reference to a tensor's storage."""
         match pid:
             case ("storage", Kind() as kind, str(key), _, int(numel), *view) if view in ([], [None]):
+                self.itemsizes[key] = kind.dtype.itemsize
                 return Storage(key, kind, numel)
         raise VidrecError(f"the file holds a storage of an unknown form: {str(pid)[:80]}")
 
@@ -127,17 +141,24 @@ def read_zip(archive: zipfile.ZipFile) -> Any:
     names = archive.namelist()
     index = next(name for name in names if name == "data.pkl" or name.endswith("/data.pkl"))
     folder = index.removesuffix("data.pkl")
-    if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
+    if f"{folder}byteorder" in names and read_stored(archive, f"{folder}byteorder") != b"little":
         raise VidrecError("the file was written on a big-endian machine; save it again on another")
-    value = TensorUnpickler(io.BytesIO(archive.read(index))).load()
+    value = TensorUnpickler(io.BytesIO(read_stored(archive, index))).load()
     blobs: dict[str, bytes] = {}
 
     def load(storage: Storage) -> bytes:
         if storage.key not in blobs:
-            blobs[storage.key] = archive.read(f"{folder}data/{storage.key}")
+            blobs[storage.key] = read_stored(archive, f"{folder}data/{storage.key}")
         return blobs[storage.key]
 
     return materialize(value, load)
+
+
+def read_stored(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Returns a member of the archive; torch compresses none, so one that is could only unfold to fill the memory."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise VidrecError(f"{name} in the file is compressed, which torch never does; save it again with torch.save")
+    return archive.read(name)
 
 
 def read_legacy(file: IO[bytes]) -> Any:
@@ -145,39 +166,35 @@ def read_legacy(file: IO[bytes]) -> Any:
     magic, version, system = (TensorUnpickler(file).load() for _ in range(3))
     if magic != LEGACY_MAGIC or version != 1001 or not system.get("little_endian", False):
         raise VidrecError("the file is a pickle, but not of torch.save on a little-endian machine")
-    value = TensorUnpickler(file).load()
-    sizes = {storage.key: storage.kind.dtype.itemsize for storage in storages(value)}
+    unpickler = TensorUnpickler(file)
+    value = unpickler.load()
     blobs = {}
     for key in TensorUnpickler(file).load():
         (numel,) = struct.unpack("<q", file.read(8))
-        blobs[key] = file.read(numel * sizes[key])
+        blobs[key] = file.read(max(numel, 0) * unpickler.itemsizes[key])
     return materialize(value, lambda storage: blobs[storage.key])
 
 
-def storages(value: Any) -> list[Storage]:
-    """Lists the storages of all tensors in nested containers."""
-    if isinstance(value, Tensor):
-        return [value.storage]
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list | tuple):
-        return []
-    return [storage for item in value for storage in storages(item)]
+def materialize(value: Any, load: Callable[[Storage], bytes], places: Iterator[int] | None = None) -> Any:
+    """Replaces the tensors in nested containers by read-only views of the bytes that `load` returns.
 
-
-def materialize(value: Any, load: Callable[[Storage], bytes]) -> Any:
-    """Replaces the tensors in nested containers by numpy arrays of the bytes that `load` returns."""
+    Raises VidrecError when there are more than MOST_ITEMS items (`places` are those left): a few containers that hold
+    each other many times over would unfold without end.
+    """
+    places = iter(range(MOST_ITEMS)) if places is None else places
+    if next(places, None) is None:
+        raise VidrecError(f"the file holds more than {MOST_ITEMS:,} items, which no weights do; save the weights alone")
     if isinstance(value, Tensor):
         return to_array(value, load(value.storage))
     if isinstance(value, dict):
-        return {key: materialize(item, load) for key, item in value.items()}
+        return {key: materialize(item, load, places) for key, item in dict.items(value)}
     if isinstance(value, list | tuple):
-        return [materialize(item, load) for item in value]
+        return [materialize(item, load, places) for item in value]
     return value
 
 
 def to_array(tensor: Tensor, data: bytes) -> np.ndarray:
-    """Copies a tensor out of its storage; raises VidrecError where it would reach outside of it."""
+    """Returns a tensor as a view of its storage; raises VidrecError where it would reach outside of it."""
     values = np.frombuffer(data, tensor.storage.kind.dtype)
     size, stride = tensor.size, tensor.stride
     last = tensor.offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
@@ -187,4 +204,4 @@ def to_array(tensor: Tensor, data: bytes) -> np.ndarray:
     if not inside or math.prod(size) > len(values):  # a stride of 0 could ask for any amount of memory
         raise VidrecError(f"a tensor of shape {list(size)} reaches past the end of its data; the file is damaged")
     steps = tuple(step * values.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(values[tensor.offset :], size, steps).copy()
+    return np.lib.stride_tricks.as_strided(values[tensor.offset :], size, steps, writeable=False)

@@ -3,6 +3,7 @@
 import json
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -47,7 +48,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 # What a damaged file makes the parsers raise.
 BROKEN = (
     zipfile.BadZipFile, UnpicklingError, EOFError, struct.error, UnicodeDecodeError, OverflowError, MemoryError,
-    RecursionError, AttributeError, ImportError, KeyError, IndexError, TypeError, ValueError, StopIteration,
+    RuntimeError, AttributeError, ImportError, KeyError, IndexError, TypeError, ValueError, StopIteration,
+    zlib.error,
 )  # fmt: skip
 
 
@@ -69,7 +71,7 @@ def read_safetensors(file: IO[bytes]) -> dict[str, np.ndarray]:
     """Reads a .safetensors file: length of the header, header in JSON, then the bytes of all tensors."""
     (length,) = struct.unpack("<Q", file.read(8))
     header = json.loads(file.read(length))
-    data = file.read()
+    data = memoryview(file.read())  # a slice of which copies nothing, however many tensors name the same bytes
     tensors = {}
     for name, entry in header.items():
         if name == "__metadata__":
