@@ -181,7 +181,7 @@ def fit(path: str, key: str, value: Any, shape: tuple[int, ...]) -> np.ndarray |
     Raises VidrecError when the shapes differ otherwise.
     """
     if [n for n in value.shape if n > 1] == [n for n in shape if n > 1]:
-        return np.ascontiguousarray(value.reshape(shape))
+        return np.ascontiguousarray(value).reshape(shape)
     if path.partition("/")[0] in (*CLASSIFIERS, "order"):
         return None
     raise VidrecError(
