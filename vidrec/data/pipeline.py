@@ -14,8 +14,8 @@ import logging
 import shutil
 import signal
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import grain
@@ -127,7 +127,7 @@ class TrainPlan:
     Attributes:
       records: position -> record number wanted there; each epoch is a permutation.
       batches: step - first_step -> this host's part of the global batch.
-      replaced: record numbers that could not be read, as noticed by `audit`.
+      replaced: record numbers that could not be read since the beginning of the run, as noticed by `audit`.
     """
 
     source: TFRecordSource
@@ -135,32 +135,33 @@ class TrainPlan:
     batches: grain.MapDataset
     batch_size: int
     host: int
-    hosts: int
     max_bad: float
     first_step: int
     first_clip: int
-    replaced: set[int] = field(default_factory=set)
+    replaced: set[int]
 
     def position(self, step: int) -> int:
         """Global position of the first clip of the batch of `step`: clips drawn since the beginning of the run."""
         return self.first_clip + (step - self.first_step) * self.batch_size
 
-    def wanted(self, step: int, start: int = 0, stop: int | None = None) -> list[int]:
-        """Record numbers of (places `start` to `stop` of) the global batch of `step`, before any replacement."""
+    def wanted(self, step: int) -> list[int]:
+        """Record numbers of the global batch of `step`, before any replacement."""
         first = self.position(step)
-        places = range(self.batch_size)[start:stop]
-        return [int(record) for place in places if (record := self.records[first + place]) is not None]
+        return [int(record) for place in range(self.batch_size) if (record := self.records[first + place]) is not None]
 
     def video_ids(self, step: int) -> list[str]:
         """Ids of the videos of the global batch of `step`."""
         return [self.source.video_id(record) for record in self.wanted(step)]
 
-    def audit(self, step: int, batch: Batch) -> None:
-        """Notices replaced records of this host's batch; raises when they are more than `max_bad` allows."""
-        block = self.batch_size // self.hosts
-        wanted = self.wanted(step, self.host * block, (self.host + 1) * block)
-        new = {record for record, read in zip(wanted, batch.record, strict=True) if record != read} - self.replaced
-        for record in sorted(new):
+    def audit(self, wanted: Iterable[int], read: Iterable[int]) -> None:
+        """Notices which records were replaced; raises when the run has more of them than `max_bad` allows.
+
+        Args:
+          wanted: record numbers of a batch as planned.
+          read: those it is made of, in any order. With the whole global batch, all hosts come to the same end.
+        """
+        new = set(wanted) - set(read) - self.replaced
+        for record in sorted(new) if self.host == 0 else ():
             logger.warning(
                 "Video %r cannot be read; the next one takes its place. Run `vidrec verify` on the records.",
                 self.source.video_id(record),
@@ -182,6 +183,7 @@ def train_plan(
     max_bad: float = 0.001,
     first_step: int = 0,
     first_clip: int = 0,
+    replaced: Iterable[int] = (),
     host: int = 0,
     hosts: int = 1,
 ) -> TrainPlan:
@@ -190,7 +192,8 @@ def train_plan(
     Args:
       batch_size: clips of the global batch.
       seed: of the run; the shuffle also depends on the records' content, so that neighbouring seeds share no epoch.
-      first_step, first_clip: where a restarted run goes on: the step, and the clips drawn until then.
+      first_step, first_clip, replaced: where a restarted run goes on: the step, the clips drawn and the records
+        replaced until then.
       host: number of this host among `hosts`.
 
     Raises:
@@ -204,7 +207,7 @@ def train_plan(
     clips = records.random_map(TrainReader(source, spec), seed=_seed("clips", seed, source.digest))
     blocks = HostBlocks(clips[first_clip:], batch_size, host, hosts)
     batches = blocks.batch(batch_size // hosts, drop_remainder=True)
-    return TrainPlan(source, records, batches, batch_size, host, hosts, max_bad, first_step, first_clip)
+    return TrainPlan(source, records, batches, batch_size, host, max_bad, first_step, first_clip, set(replaced))
 
 
 def eval_batches(

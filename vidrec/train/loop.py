@@ -16,27 +16,26 @@ from jax.sharding import Mesh
 from ml_collections import FrozenConfigDict
 
 from vidrec import config as configuration
-from vidrec.data.clips import ClipSpec
 from vidrec.data.feed import DeviceFeed
-from vidrec.data.pipeline import Loader, StepIterator, TrainPlan, train_plan
+from vidrec.data.pipeline import TrainPlan
 from vidrec.data.records import TFRecordSource
 from vidrec.errors import VidrecError
 from vidrec.files import write_json
-from vidrec.models.registry import init_options
 from vidrec.train.checkpoint import Checkpoints, Snapshot
 from vidrec.train.optim import learning_rate, make_optimizer
 from vidrec.train.report import MetricsLog, ProgressLine, read_metrics
-from vidrec.train.sharding import check_batch, make_mesh, replicated
+from vidrec.train.sharding import is_lead
 from vidrec.train.start import (
     build_model,
     evaluation_steps,
+    first_state,
     frozen_paths,
+    mesh_for,
     open_training_records,
-    restore,
     run_length,
-    with_weights,
+    training_stream,
 )
-from vidrec.train.state import Network, TrainState, count_parameters, initial_state, initial_variables
+from vidrec.train.state import Network, TrainState, count_parameters
 from vidrec.train.step import make_train_step, supervised
 
 logger = logging.getLogger(__name__)
@@ -72,98 +71,50 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
     Raises:
       VidrecError: configuration and records do not fit, the loss is not finite, too many unreadable records.
     """
-    workdir = Path(workdir).resolve()
-    lead = jax.process_index() == 0
-
-    # --- what is trained, on what ---------------------------------------------------------------------------------
+    # --- what is trained, on what, for how long -------------------------------------------------------------------
     source = open_training_records(config)
     model = build_model(config, source.classes)
-    mesh = make_mesh(config.mesh.data)
-    check_batch(config.train.batch_size, mesh, "train.batch_size")
-    check_batch(config.eval.batch_size, mesh, "eval.batch_size")
+    mesh = mesh_for(config)
     total_steps, steps_per_epoch = run_length(config, len(source))
+    evaluations = evaluation_steps(config, total_steps, steps_per_epoch)
     schedule = learning_rate(config.optim, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     optimizer = make_optimizer(config.optim, schedule, frozen_paths(model, config.data.image_size))
 
-    with ExitStack() as stack:
-        stack.enter_context(jax.set_mesh(mesh))
-        stopping = stack.enter_context(stop_signals())
-        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep=config.train.keep, writer=True))
-
+    workdir = Path(workdir).resolve()
+    folder = Checkpoints(workdir / "checkpoints", keep=config.train.keep, writer=True)
+    with ExitStack() as stack, jax.set_mesh(mesh), stop_signals() as stopping, folder as checkpoints:
         # --- state: fresh, or where the last run stopped ----------------------------------------------------------
-        make_state = jax.jit(
-            lambda key: initial_state(initial_variables(model, key, config.data.image_size), optimizer),
-            out_shardings=replicated(mesh),
-            compiler_options=init_options(),
-        )
-        key = jax.random.key(config.seed)
-        step, clip = 0, 0
-        if checkpoints.latest() is None:
-            state = make_state(key)
-            if config.train.init:
-                state = with_weights(state, config, source.classes, mesh)
-        else:
-            state, step, clip = restore(checkpoints, jax.eval_shape(make_state, key), config, source, mesh)
-        if lead:
-            workdir.mkdir(parents=True, exist_ok=True)
-            write_json(workdir / "config.json", configuration.to_dict(config))
-        log = MetricsLog(workdir, step, write=lead)
-        stack.callback(log.close)
-        if lead:
-            logger.info(
-                "%s: %s parameters, %d device(s), %d videos; steps %d to %d of %d clips each",
-                config.model.name, f"{count_parameters(state.params):,}", mesh.size, len(source), step,
-                total_steps, config.train.batch_size,
-            )  # fmt: skip
+        state, position = first_state(config, source, model, optimizer, mesh, checkpoints)
+        step = position["step"]
+        log = stack.enter_context(_open_log(workdir, config, step))
+        _announce(config, state, source, mesh, step, total_steps)
 
         # --- data, step, evaluation -------------------------------------------------------------------------------
-        spec = ClipSpec.from_config(config.data, model.num_frames, model.clip_length)
-        plan = train_plan(
-            source,
-            spec,
-            batch_size=config.train.batch_size,
-            seed=config.seed,
-            max_bad=config.data.max_bad,
-            first_step=step,
-            first_clip=clip,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
-        )
-        loader = Loader(config.data.workers, config.data.threads)
-        batch_bytes = spec.nbytes * config.train.batch_size // jax.process_count()
-        feed = DeviceFeed(stack.enter_context(StepIterator(plan.batches, loader, batch_bytes)), mesh)
+        plan, batches = training_stream(config, source, model, position)
+        feed = DeviceFeed(stack.enter_context(batches), mesh)
         train_step = make_train_step(supervised(model, config), optimizer, mesh, config.seed)
-        evaluate = make_evaluator(model, config, mesh)
-        run = _Run(config, plan, checkpoints, log, source, schedule)
-        evals = evaluation_steps(config, total_steps, steps_per_epoch)
-        if step in evals and not run.evaluated(step):
-            run.evaluate(step, state, evaluate)
-        if checkpoints.latest() is None:
-            run.save(0, state)  # so that there is one from before anything can go wrong
+        run = _Run(config, plan, checkpoints, log, schedule, make_evaluator(model, config, mesh))
+        run.save(step, state)  # so that there is one from before anything can go wrong
+        if step in evaluations and not run.evaluated(step):
+            run.evaluate(step, state)
 
         # --- the loop ---------------------------------------------------------------------------------------------
-        line = ProgressLine("train", total_steps, config.train.batch_size, step, show=lead)
-        stack.enter_context(line)
+        line = stack.enter_context(ProgressLine("train", total_steps, config.train.batch_size, step, show=is_lead()))
         while step < total_steps and not agreed(stopping, step, config.train.log_every):
-            batch, host_batch = next(feed)
-            plan.audit(step, host_batch)
-            state, metrics = train_step(state, batch)
+            state, metrics, read = train_step(state, next(feed)[0])
             step += 1
-            run.pending.append((step, metrics))
-            due = step in evals or step % config.train.checkpoint_every == 0 or step == total_steps
+            run.taken(step, metrics, read)
+            due = step in evaluations or step % config.train.checkpoint_every == 0
             if due or step % config.train.log_every == 0:
-                latest = run.settle()
-                log.write("speed", step, line.update(step, latest, feed.waited))
-            if due:  # before the evaluation, which may be long; a run stopped within it evaluates when it goes on
-                run.save(step, state)
-            if step in evals:
-                run.evaluate(step, state, evaluate)
+                log.write("speed", step, line.update(step, run.settle(), feed.waited))
+            if due:
+                with line.paused():
+                    run.save(step, state)  # before the evaluation: a run stopped within it evaluates when it goes on
+                    if step in evaluations:
+                        run.evaluate(step, state)
 
         # --- the end ----------------------------------------------------------------------------------------------
-        run.settle()
-        if checkpoints.latest() != step:
-            run.save(step, state)
-        checkpoints.wait()
+        run.end(step, state)
         return Outcome(step, step >= total_steps, run.last_evaluation())
 
 
@@ -176,27 +127,35 @@ class _Run:
         plan: TrainPlan,
         checkpoints: Checkpoints,
         log: MetricsLog,
-        source: TFRecordSource,
         schedule: Callable[[Any], Any],
+        evaluator: Callable[[dict[str, Any]], dict[str, float]],
     ):
         self.config, self.plan, self.checkpoints, self.log = config, plan, checkpoints, log
-        self.source, self.schedule = source, schedule
-        self.pending: list[tuple[int, dict[str, Any]]] = []
+        self.schedule, self.evaluator = schedule, evaluator
+        self.pending: list[tuple[int, dict[str, Any], list[int], Any]] = []
+
+    def taken(self, step: int, metrics: dict[str, Any], read: Any) -> None:
+        """Keeps what a step gave, while the devices still work on it, for the next call of `settle`."""
+        self.pending.append((step, metrics, self.plan.wanted(step - 1), read))
 
     def settle(self) -> dict[str, float]:
-        """Reads back the metrics of the steps since the last call, writes them, stops at one that is not finite."""
+        """Reads back what the steps since the last call gave and writes their metrics; returns those of the last.
+
+        Stops at one that is not finite, or when too many records could not be read: all hosts at the same step.
+        """
         row: dict[str, float] = {}
         pending, self.pending = self.pending, []
-        for step, metrics in pending:
+        for step, metrics, wanted, read in pending:
             row = {name: float(value) for name, value in jax.device_get(metrics).items()}
             if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
                 self._stop_at(step, row)
+            self.plan.audit(wanted, jax.device_get(read).tolist())
             self.log.write("train", step, {**row, "lr": float(self.schedule(step - 1))})
         self.log.flush()
         return row
 
-    def evaluate(self, step: int, state: TrainState, evaluate: Callable[[dict[str, Any]], dict[str, float]]) -> None:
-        self.log.write("eval", step, evaluate(state.variables))
+    def evaluate(self, step: int, state: TrainState) -> None:
+        self.log.write("eval", step, self.evaluator(state.variables))
         self.log.flush()
 
     def save(self, step: int, state: TrainState) -> None:
@@ -206,13 +165,19 @@ class _Run:
             "version": 1,
             "step": step,
             "clip": self.plan.position(step),
+            "replaced": sorted(self.plan.replaced),
             "seed": self.config.seed,
-            "dataset_digest": self.source.digest,
+            "dataset_digest": self.plan.source.digest,
             "global_batch": self.config.train.batch_size,
         }
         config = configuration.to_dict(self.config)
-        snapshot = Snapshot(state.variables, state.opt_state, position, config, list(self.source.classes))
+        snapshot = Snapshot(state.variables, state.opt_state, position, config, list(self.plan.source.classes))
         self.checkpoints.save(step, snapshot)
+
+    def end(self, step: int, state: TrainState) -> None:
+        self.settle()
+        self.save(step, state)
+        self.checkpoints.wait()
 
     def evaluated(self, step: int) -> bool:
         """Whether the log of the first process, the only one that writes, holds the evaluation of `step`."""
@@ -232,6 +197,25 @@ class _Run:
             f"before it is step {self.checkpoints.latest()} in {self.checkpoints.directory}; lower optim.lr, lengthen "
             f"optim.warmup_steps, or look at the batch's videos: {ids}"
         )
+
+
+def _open_log(workdir: Path, config: FrozenConfigDict, step: int) -> MetricsLog:
+    """Makes the run's folder, with the configuration of its last start and its metrics up to `step`."""
+    if is_lead():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / "config.json", configuration.to_dict(config))
+    return MetricsLog(workdir, step, write=is_lead())
+
+
+def _announce(
+    config: FrozenConfigDict, state: TrainState, source: TFRecordSource, mesh: Mesh, step: int, total_steps: int
+) -> None:
+    if is_lead():
+        logger.info(
+            "%s: %s parameters, %d device(s), %d videos; steps %d to %d of %d clips each; configuration %s",
+            config.model.name, f"{count_parameters(state.params):,}", mesh.size, len(source), step,
+            total_steps, config.train.batch_size, configuration.fingerprint(config),
+        )  # fmt: skip
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vidrec.files import atomic_write
 from vidrec.progress import Progress
@@ -25,14 +27,14 @@ class MetricsLog:
         if write:
             kept = [row for row in read_metrics(self.path) if row["step"] <= step]
             with atomic_write(self.path) as file:
-                file.write("".join(json.dumps(row) + "\n" for row in kept).encode())
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
+                file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in kept).encode())
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  closed by __exit__
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Adds a row; values are numbers."""
         if not self._write:
             return
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
@@ -42,8 +44,10 @@ class MetricsLog:
         if self._write:
             self._file.flush()
 
-    def close(self) -> None:
-        """Closes the files."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._write:
             self._file.close()
             if self._board is not None:
@@ -90,7 +94,15 @@ class ProgressLine:
         )
         return speed
 
-    def __enter__(self) -> "ProgressLine":
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside, such as an evaluation, does not count as time of training."""
+        start = time.perf_counter()
+        yield
+        step, since, waited = self._last
+        self._last = (step, since + time.perf_counter() - start, waited)
+
+    def __enter__(self) -> Self:
         self._progress.__enter__()
         return self
 

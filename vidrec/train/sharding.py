@@ -40,6 +40,11 @@ def check_batch(batch_size: int, mesh: Mesh, name: str) -> None:
         raise UsageError(f"{name} is {batch_size}, which {devices} devices do not divide; use a multiple of {devices}")
 
 
+def is_lead() -> bool:
+    """Whether this is the process that writes files and talks to the person."""
+    return jax.process_index() == 0
+
+
 def start_hosts(coordinator: str | None, processes: int | None, process: int | None) -> int:
     """Joins the processes of a run into one; returns the number of this one.
 

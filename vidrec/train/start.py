@@ -7,18 +7,21 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from ml_collections import FrozenConfigDict
 
 from vidrec import config as configuration
+from vidrec.data.clips import ClipSpec
+from vidrec.data.pipeline import Loader, StepIterator, TrainPlan, train_plan
 from vidrec.data.records import TFRecordSource, open_records
 from vidrec.errors import UsageError
 from vidrec.models.norm import frozen_params
-from vidrec.models.registry import CLASSIFIERS, create_model
+from vidrec.models.registry import CLASSIFIERS, create_model, init_options
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.optim import path_of
-from vidrec.train.sharding import replicated
-from vidrec.train.state import Network, TrainState, initial_variables
+from vidrec.train.sharding import check_batch, make_mesh, replicated
+from vidrec.train.state import Network, TrainState, initial_state, initial_variables
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,14 @@ def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) 
     return create_model(config.model.name, **{**fields, "num_classes": len(classes)})
 
 
+def mesh_for(config: FrozenConfigDict) -> Mesh:
+    """The mesh of `config.mesh`; raises UsageError if a batch does not split evenly over it."""
+    mesh = make_mesh(config.mesh.data)
+    check_batch(config.train.batch_size, mesh, "train.batch_size")
+    check_batch(config.eval.batch_size, mesh, "eval.batch_size")
+    return mesh
+
+
 def frozen_paths(model: Network, image_size: int) -> frozenset[str]:
     """Paths of the parameters that the network's policy for its norms keeps fixed; none without such a policy."""
     policy = getattr(model, "bn", None)
@@ -80,10 +91,55 @@ def evaluation_steps(config: FrozenConfigDict, total_steps: int, steps_per_epoch
     return {step for step in steps if step <= total_steps} | {total_steps}
 
 
+def first_state(
+    config: FrozenConfigDict,
+    source: TFRecordSource,
+    model: Network,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+) -> tuple[TrainState, dict[str, Any]]:
+    """(state, position) of the newest checkpoint; without one, those of step 0, with the weights of `train.init`."""
+    key = jax.random.key(config.seed)
+    make_state = jax.jit(
+        lambda key: initial_state(initial_variables(model, key, config.data.image_size), optimizer),
+        out_shardings=replicated(mesh),
+        compiler_options=init_options(),
+    )
+    if checkpoints.latest() is not None:
+        return restore(checkpoints, jax.eval_shape(make_state, key), config, source, mesh)
+    state = make_state(key)
+    if config.train.init:
+        state = with_weights(state, config, source.classes, mesh)
+    return state, {"step": 0, "clip": 0}
+
+
+def training_stream(
+    config: FrozenConfigDict, source: TFRecordSource, model: Network, position: dict[str, Any]
+) -> tuple[TrainPlan, StepIterator]:
+    """This host's part of the training data from `position` on: which records, and the batches made of them."""
+    spec = ClipSpec.from_config(config, model.num_frames, model.clip_length)
+    plan = train_plan(
+        source,
+        spec,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        max_bad=config.data.max_bad,
+        first_step=position["step"],
+        first_clip=position["clip"],
+        replaced=position.get("replaced", ()),  # of older checkpoints it is not known
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+    loader = Loader(config.data.workers, config.data.threads)
+    batch_bytes = spec.nbytes * config.train.batch_size // jax.process_count()
+    return plan, StepIterator(plan.batches, loader, batch_bytes)
+
+
 def restore(
     checkpoints: Checkpoints, shapes: TrainState, config: FrozenConfigDict, source: TFRecordSource, mesh: Mesh
-) -> tuple[TrainState, int, int]:
-    """(state, step, clips drawn) of the newest checkpoint, after checking that it is of this run."""
+) -> tuple[TrainState, dict[str, Any]]:
+    """(state, position) of the newest checkpoint, after checking that it is of this run."""
     latest = checkpoints.latest()
     assert latest is not None
     position, saved, classes = checkpoints.describe(latest)
@@ -107,7 +163,7 @@ def restore(
         latest, abstract(shapes.variables, everywhere), abstract(shapes.opt_state, everywhere)
     )
     step = jax.device_put(np.int32(latest), everywhere)
-    return TrainState(step, variables["params"], variables["batch_stats"], opt_state), latest, position["clip"]
+    return TrainState(step, variables["params"], variables["batch_stats"], opt_state), position
 
 
 def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str, ...], mesh: Mesh) -> TrainState:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ml_collections import FrozenConfigDict
 
 from vidrec.data import feed
@@ -50,14 +50,15 @@ def supervised(model: Network, config: FrozenConfigDict) -> Task:
 
 def make_train_step(
     task: Task, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
-    """Jitted (state, batch) -> (state, metrics); the old state's memory is reused.
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any], Int[Array, " b"]]]:
+    """Jitted (state, batch) -> (state, metrics, record numbers of the batch); the old state's memory is reused.
 
     Metrics are scalars of the whole global batch: loss, grad_norm (before clipping) and what the task reports. Every
-    draw comes from (seed, step), so a step gives the same result in every run and on any number of devices.
+    draw comes from (seed, step), so a step gives the same result in every run and on any number of devices. All that
+    is returned is whole on every host.
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any], Int[Array, " b"]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
         def loss_of(params: Any) -> Any:
@@ -67,13 +68,13 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(gradients)} | metrics
-        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics, batch.record
 
     everywhere = replicated(mesh)
     return jax.jit(
         step,
         in_shardings=(everywhere, batch_sharded(mesh)),
-        out_shardings=(everywhere, everywhere),
+        out_shardings=everywhere,
         donate_argnums=0,
     )
 
