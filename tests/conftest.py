@@ -15,6 +15,7 @@ from ml_collections import FrozenConfigDict
 from vidrec.config import base
 from vidrec.data.convert import convert
 from vidrec.data.video import write_mp4
+from vidrec.models.registry import model_fields
 
 # A runner in the background may have Ctrl-C switched off, which every process started here would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -74,6 +75,9 @@ def tiny_config(records):
         for name, value in overrides.items():
             section, _, field = name.partition("__")
             c[section][field] = value
+        for field, value in model_fields(model).items():  # as the command line does
+            if field not in c.model:
+                c.model[field] = value
         return FrozenConfigDict(c)
 
     return make

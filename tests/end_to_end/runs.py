@@ -10,35 +10,31 @@ import jax
 import numpy as np
 
 from vidrec import config as configuration
+from vidrec.data.records import open_records
 from vidrec.eval.evaluate import make_evaluator
 from vidrec.eval.predict import load
 from vidrec.train.loop import Outcome, train
 from vidrec.train.report import read_metrics
 
-# argv: configuration as JSON, workdir, step, signal: the process sends itself the signal when that step is dispatched.
+# argv: statement, step, command line: `vidrec` in which the statement is executed when that step is dispatched.
 CHILD = """
-import json, os, sys
-from vidrec import config as configuration
-from vidrec.eval.evaluate import make_evaluator
+import sys
 from vidrec.train import loop
 
-config, workdir, step, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-make = loop.make_train_step
+statement, at, make = sys.argv[1], int(sys.argv[2]), loop.make_train_step
 
-def killing(*args):
+def disturbed(*args):
     train_step = make(*args)
     def run(state, batch):
-        if number and int(state.step) == step:
-            os.kill(os.getpid(), number)
+        if statement and int(state.step) == at:
+            exec(statement)
         return train_step(state, batch)
     return run
 
-loop.make_train_step = killing
+loop.make_train_step = disturbed
 if __name__ == "__main__":
-    from vidrec.train.sharding import start_hosts
-    if len(sys.argv) > 5:
-        start_hosts(sys.argv[5], int(sys.argv[6]), int(sys.argv[7]))
-    loop.train(configuration.from_dict(json.loads(config)), workdir, make_evaluator)
+    from vidrec.cli import main
+    sys.exit(main(sys.argv[3:]))
 """
 
 
@@ -47,19 +43,53 @@ def straight(config, workdir) -> Outcome:
     return train(config, workdir, make_evaluator)
 
 
-def start(config, workdir, *, step=0, number=0, devices=1, hosts=()) -> subprocess.Popen:
-    """Trains in a process of its own; with `number` it gets that signal before `step`."""
+def signalled(number: int) -> str:
+    """A statement: the process sends itself a signal."""
+    return f"import os; os.kill(os.getpid(), {int(number)})"
+
+
+def recipe(config, folder: Path) -> Path:
+    """Writes a configuration as a file for `--config`."""
+    path = folder / "recipe.py"
+    path.write_text(
+        "import json\nfrom ml_collections import ConfigDict\nfrom vidrec.config import from_dict\n"
+        f"def get_config(arg=None):\n"
+        f"    return ConfigDict(from_dict(json.loads({json.dumps(configuration.to_dict(config))!r})))\n"
+    )
+    return path
+
+
+def start(config, workdir, *, do="", at=0, devices=1, hosts=()) -> subprocess.Popen:
+    """Trains in a process of its own, in which the statement `do` is executed before step `at`."""
+    where = ("--config", recipe(config, Path(workdir).parent), "--workdir", workdir)
+    return command("train", *where, do=do, at=at, devices=devices, hosts=hosts)
+
+
+def command(*arguments, do="", at=0, devices=1, hosts=()) -> subprocess.Popen:
+    """Starts a command line of vidrec; `hosts` are (address, number of processes, number of this one)."""
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-    script = Path(workdir).parent / f"child_{Path(workdir).name}.py"
-    script.write_text(CHILD)
-    arguments = [json.dumps(configuration.to_dict(config)), str(workdir), str(step), str(number), *map(str, hosts)]
-    return subprocess.Popen([sys.executable, str(script), *arguments], env=env, stderr=subprocess.PIPE, text=True)
+    flags = ("--coordinator", "--processes", "--process")[: len(hosts)]
+    together = (f"{flag}={value}" for flag, value in zip(flags, hosts, strict=True))
+    line = [sys.executable, "-c", CHILD, do, str(at), *map(str, arguments), *together]
+    return subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen) -> int:
     """Waits for the process; gives its exit status."""
-    _, process.errors = process.communicate(timeout=300)
+    process.output, process.errors = process.communicate(timeout=300)
     return process.returncode
+
+
+def damage(folder: Path, split: str, numbers) -> None:
+    """Flips a byte in each frame of some records of a folder."""
+    source = open_records(folder, split)
+    for number in numbers:
+        for frame in source.read_frames(number, range(source.num_frames[number])):
+            for shard in folder.glob(f"*-{split}.tfrecord*"):
+                content = bytearray(shard.read_bytes())
+                if (place := content.find(frame)) >= 0:
+                    content[place + len(frame) // 2] ^= 1
+                    shard.write_bytes(content)
 
 
 def rows(workdir) -> list[dict]:
@@ -82,6 +112,6 @@ def assert_close_run(a, b) -> None:
     """The same to float tolerance: the order of sums differs with the number of devices."""
     for one, other in zip(rows(a), rows(b), strict=True):
         assert {k: one[k] for k in ("kind", "step")} == {k: other[k] for k in ("kind", "step")}
-        for name in ("loss", "grad_norm"):
-            np.testing.assert_allclose(one.get(name, 0), other.get(name, 0), rtol=2e-3, atol=1e-4)
+        for name in ("loss", "grad_norm", "top1", "mean_class", "videos"):
+            np.testing.assert_allclose(one.get(name, 0), other.get(name, 0), rtol=2e-3, atol=1e-4, err_msg=name)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-4), parameters(a), parameters(b))

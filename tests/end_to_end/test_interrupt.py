@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM to the whole process group, as terminals and supervisors send them."""
 
-import json
 import os
 import re
 import signal
@@ -9,7 +8,7 @@ import sys
 
 import pytest
 
-from vidrec import config as configuration
+from tests.end_to_end.runs import recipe
 
 
 @pytest.mark.parametrize(
@@ -22,14 +21,9 @@ from vidrec import config as configuration
     ],
 )
 def test_training(workers, moment, number, tiny_config, tmp_path):
-    config = configuration.to_dict(tiny_config(data__workers=workers, train__steps=10**6, train__eval_every=10**6))
-    recipe = tmp_path / "recipe.py"
-    recipe.write_text(
-        "import json\nfrom ml_collections import ConfigDict\nfrom vidrec.config import from_dict\n"
-        f"def get_config(arg=None):\n    return ConfigDict(from_dict(json.loads({json.dumps(config)!r})))\n"
-    )
+    config = tiny_config(data__workers=workers, train__steps=10**6, train__eval_every=10**6)
     process = subprocess.Popen(
-        [sys.executable, "-m", "vidrec", "train", "--config", str(recipe), "--workdir", str(tmp_path / "run")],
+        [sys.executable, "-m", "vidrec", "train", "--config", recipe(config, tmp_path), "--workdir", tmp_path / "run"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,11 +1,16 @@
 """Killed at any moment and started again, a run ends as if nothing had happened."""
 
+import json
 import shutil
 import signal
 
 import pytest
 
-from tests.end_to_end.runs import assert_same_run, finish, rows, start, straight
+from tests.end_to_end.runs import assert_same_run, damage, finish, rows, signalled, start, straight
+from vidrec.config import fingerprint, from_dict
+from vidrec.data.clips import ClipSpec
+from vidrec.data.pipeline import train_plan
+from vidrec.data.records import open_records
 from vidrec.errors import UsageError, VidrecError
 from vidrec.train.checkpoint import Checkpoints
 
@@ -20,7 +25,7 @@ def whole(tiny_config, tmp_path_factory):
 def test_killed_and_started_again(whole, tiny_config, tmp_path):
     broken = tmp_path / "broken"
     for step in (1, 5, 7):  # before the first checkpoint, between two, after the last but one
-        assert finish(start(tiny_config(), broken, step=step, number=signal.SIGKILL)) == -signal.SIGKILL
+        assert finish(start(tiny_config(), broken, at=step, do=signalled(signal.SIGKILL))) == -signal.SIGKILL
     assert straight(tiny_config(), broken).finished
     assert_same_run(whole, broken)
 
@@ -28,7 +33,7 @@ def test_killed_and_started_again(whole, tiny_config, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_and_goes_on_later(number, whole, tiny_config, tmp_path):
     stopped = tmp_path / "stopped"
-    process = start(tiny_config(), stopped, step=5, number=number)
+    process = start(tiny_config(), stopped, at=5, do=signalled(number))
     assert finish(process) == 0
     assert "Traceback" not in process.errors
     with Checkpoints(stopped / "checkpoints") as checkpoints:
@@ -39,7 +44,7 @@ def test_asked_to_stop_it_saves_and_goes_on_later(number, whole, tiny_config, tm
 
 def test_stopped_where_an_evaluation_is_due(whole, tiny_config, tmp_path):
     stopped = tmp_path / "stopped"
-    assert finish(start(tiny_config(), stopped, step=3, number=signal.SIGTERM)) == 0
+    assert finish(start(tiny_config(), stopped, at=3, do=signalled(signal.SIGTERM))) == 0
     assert straight(tiny_config(), stopped).finished
     assert_same_run(whole, stopped)
 
@@ -79,3 +84,35 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
     assert "clip0" in text or "clip1" in text  # ids of its videos
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.latest() is not None
+
+
+def test_a_full_disk_is_told_and_costs_no_checkpoint(whole, tiny_config, tmp_path):
+    full = tmp_path / "full"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, -1))"  # as if the disk were full
+    process = start(tiny_config(), full, at=5, do=limit)
+    assert finish(process) == 1
+    said = [line for line in process.errors.splitlines() if line.startswith("vidrec:")]
+    assert len(said) == 1
+    assert "cannot write a checkpoint in" in said[0]
+    assert "Traceback" not in process.errors
+    with Checkpoints(full / "checkpoints") as checkpoints:
+        assert checkpoints.latest() in (3, 4)  # 4 may be under way when the disk is full
+    assert straight(tiny_config(), full).finished
+    assert_same_run(whole, full)
+
+
+def test_unreadable_videos_are_counted_across_restarts(tiny_config, records, tmp_path):
+    folder = shutil.copytree(records, tmp_path / "records")
+    epoch = train_plan(open_records(folder, "train"), ClipSpec(4, 16), batch_size=8, seed=0)
+    damage(folder, "train", epoch.wanted(0)[:1])
+    settings = {"data__records": str(folder), "train__eval_every": 100}
+    assert straight(tiny_config(train__steps=3, **settings), tmp_path / "run").finished  # one always may
+    damage(folder, "train", epoch.wanted(3)[:1])
+    with pytest.raises(VidrecError, match="2 of 26 videos cannot be read"):
+        straight(tiny_config(train__steps=4, **settings), tmp_path / "run")
+
+
+def test_the_log_names_the_configuration(whole, tiny_config, caplog):
+    caplog.set_level("INFO")
+    straight(tiny_config(), whole)
+    assert f"configuration {fingerprint(from_dict(json.loads((whole / 'config.json').read_text())))}" in caplog.text

@@ -19,7 +19,10 @@ from vidrec.errors import VidrecError
 ocp = orbax.checkpoint.v1
 _JSON_ITEMS = ("position", "config", "classes")
 
-logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells every save and restore at info level
+# Orbax tells every save and restore at info level, and each error of a background thread with its traceback, though it
+# also raises it where the write is waited for.
+logging.getLogger("absl").setLevel(logging.WARNING)
+logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
 
 
 class Snapshot(NamedTuple):
@@ -28,7 +31,8 @@ class Snapshot(NamedTuple):
     Attributes:
       variables: {"params": ..., "batch_stats": ...} of the network.
       optimizer: the optimizer's state, or None for weights that come from elsewhere.
-      position: {"version", "step", "clip", "seed", "dataset_digest", "global_batch"}: where the data stream goes on.
+      position: {"version", "step", "clip", "replaced", "seed", "dataset_digest", "global_batch"}: where the data stream
+        goes on, and which records it has replaced.
       config: the whole configuration, as from vidrec.config.to_dict.
       classes: class names in label order.
     """
@@ -97,11 +101,12 @@ class Checkpoints:
                 pending.result()
 
     def close(self) -> None:
-        """Waits for the write under way and ends the background threads."""
+        """Waits for the write under way, whose error it raises, and ends the background threads."""
         try:
             self.wait()
         finally:
-            self._checkpointer.close()
+            with self._told():  # orbax raises the error of a failed write here once more
+                self._checkpointer.close()
 
     @contextmanager
     def _told(self) -> Iterator[None]:
