@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.overrides = rest
         result, text = args.run(args)
         if getattr(args, "lead", True):
-            print(json.dumps(result, ensure_ascii=False) if args.json else text, flush=True)
+            print(_json(result) if args.json else text, flush=True)
         return 0
     except VidrecError as error:
         print(f"vidrec: {error}", file=sys.stderr)
@@ -156,11 +156,15 @@ def _add_hosts(parser: argparse.ArgumentParser) -> None:
     hosts.add_argument("--process", type=int, help="number of this one")
 
 
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
 def _demo(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.demo import demo
 
     result = demo(Path(args.workdir), seed=args.seed)
-    return result, json.dumps(result)
+    return result, _json(result)
 
 
 def _toy(args: argparse.Namespace) -> tuple[Any, str]:
@@ -193,7 +197,7 @@ def _verify(args: argparse.Namespace) -> tuple[Any, str]:
     with Progress("verifying", 0) as progress:
         report = verify(args.records, deep=args.deep, repair=args.repair, progress=progress)
     if report.problems:
-        print(json.dumps(report.as_dict()) if args.json else report.text(), flush=True)
+        print(_json(report.as_dict()) if args.json else report.text(), flush=True)
         raise VidrecError(f"{args.records}: {len(report.problems)} problems")
     return report.as_dict(), report.text()
 
@@ -237,7 +241,7 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
         rows.append({"video": str(file), "top": best})
         lines += [str(file), *(f"  {score:6.1%}  {name}" for name, score in best)]
     if bad:
-        print(json.dumps(rows, ensure_ascii=False) if args.json else "\n".join(lines), flush=True)
+        print(_json(rows) if args.json else "\n".join(lines), flush=True)
         raise VidrecError(f"{bad} of {len(files)} videos could not be read")
     return rows, "\n".join(lines)
 
@@ -279,4 +283,7 @@ def _start_hosts(args: argparse.Namespace) -> None:
         raise UsageError("--coordinator, --processes and --process go together")
     from vidrec.train.sharding import start_hosts
 
+    if args.coordinator:  # Gloo, by which processes on CPUs talk, writes on standard output, which is for the result
+        sys.stdout = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+        os.dup2(sys.stderr.fileno(), 1)
     args.lead = start_hosts(args.coordinator, args.processes, args.process) == 0

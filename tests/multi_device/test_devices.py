@@ -1,10 +1,18 @@
 """One global batch is one global batch, on any number of devices and processes."""
 
+import json
+import shutil
+import signal
 import socket
 
+import numpy as np
 import pytest
 
-from tests.end_to_end.runs import assert_close_run, finish, start, straight
+from tests.end_to_end.runs import assert_close_run, command, damage, finish, recipe, signalled, start, straight
+from vidrec.cli import main
+from vidrec.data.clips import ClipSpec
+from vidrec.data.pipeline import train_plan
+from vidrec.data.records import open_records
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +22,18 @@ def single(tiny_config, tmp_path_factory):
     return run
 
 
+def two(*arguments, **options):
+    """Starts a command line in two processes of two devices each, which make one run."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    return [command(*arguments, devices=2, hosts=(address, 2, number), **options) for number in (0, 1)]
+
+
+def finish_all(processes):
+    return [finish(process) for process in processes]
+
+
 @pytest.mark.parametrize("devices", [2, 8])
 def test_devices(devices, single, tiny_config, tmp_path):
     process = start(tiny_config(), tmp_path / "many", devices=devices)
@@ -21,12 +41,50 @@ def test_devices(devices, single, tiny_config, tmp_path):
     assert_close_run(single, tmp_path / "many")
 
 
-def test_two_processes_of_two_devices(single, tiny_config, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+def test_two_processes_killed_and_started_again(single, tiny_config, tmp_path, capsys):
     run = tmp_path / "many"
-    processes = [start(tiny_config(), run, devices=2, hosts=(address, 2, number)) for number in (0, 1)]
-    codes = [finish(process) for process in processes]
-    assert codes == [0, 0], [process.errors for process in processes]
+    train = ("train", "--config", recipe(tiny_config(), tmp_path), "--workdir", run, "--json")
+    killed = two(*train, do=signalled(signal.SIGKILL), at=5)
+    assert finish(killed[0]) == -signal.SIGKILL, killed[0].errors
+    killed[1].kill()  # if it has not come so far
+    assert finish(killed[1]) == -signal.SIGKILL, killed[1].errors
+
+    first, second = again = two(*train)
+    assert finish_all(again) == [0, 0], (first.errors, second.errors)
+    outcome = json.loads(first.output)
+    assert (outcome["step"], outcome["finished"]) == (8, True)
+    assert "train: 8/8" in first.errors
+    assert second.output == ""  # only the first process talks
+    assert "train:" not in second.errors
+    assert "parameters" not in second.errors
     assert_close_run(single, run)
+
+    first, second = both = two("eval", "--workdir", run, "--json")
+    assert finish_all(both) == [0, 0], (first.errors, second.errors)
+    assert second.output == ""
+    assert "eval:" not in second.errors
+    result = json.loads(first.output)
+    assert {name: result[name] for name in outcome["metrics"]} == outcome["metrics"]
+    capsys.readouterr()
+    assert main(["eval", "--workdir", str(run), "--out", str(tmp_path / "alone"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == result
+    alone, together = (np.load(folder / "scores.npz")["scores"] for folder in (tmp_path / "alone", run / "eval"))
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_processes_agree_that_too_many_videos_are_unreadable(tiny_config, records, tmp_path):
+    folder = shutil.copytree(records, tmp_path / "records")
+    wanted = train_plan(open_records(folder, "train"), ClipSpec(4, 16), batch_size=8, seed=0).wanted(0)
+    damage(folder, "train", wanted[4:6])  # only the second process reads these in the first step
+    config = tiny_config(data__records=str(folder))
+    first, second = both = two("train", "--config", recipe(config, tmp_path), "--workdir", tmp_path / "run")
+    assert finish_all(both) == [1, 1], (first.errors, second.errors)
+    sentences = [process.errors.strip().splitlines()[-1] for process in both]
+    assert sentences[0] == sentences[1]
+    assert "2 of 26 videos cannot be read" in sentences[0]
+
+
+@pytest.mark.parametrize("flags", [("--coordinator", "localhost:1"), ("--processes", "2", "--process", "0")])
+def test_the_flags_of_processes_go_together(flags, tmp_path, capsys):
+    assert main(["eval", "--workdir", str(tmp_path), *flags]) == 2
+    assert "--coordinator, --processes and --process go together" in capsys.readouterr().err
