@@ -57,6 +57,8 @@ def test_slips_in_the_file(recipe, line, told):
         ("--config.train.log_every=0", "train.log_every is 0, but must be at least 1"),
         ("--config.data.color_jitter=(1.0,)", "data.color_jitter has 0 or 4 values"),
         ("--config.model.width=(1,2)", "'model.width' (did you mean 'widths'?)"),
+        ("--config.optim.clip_norm=nan", "optim.clip_norm is nan"),
+        ("--config.data.mean=(0.5,0.5,1e999)", "must be finite"),
     ],
 )
 def test_slips_on_the_command_line(recipe, override, told):

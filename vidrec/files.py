@@ -28,6 +28,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes `value` as indented JSON, by rename."""
+    """Writes `value` as indented JSON, by rename; NaN and infinity, which JSON does not have, are a ValueError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as file:
-        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+        file.write(f"{text}\n".encode())

@@ -14,6 +14,7 @@ from vidrec.data.clips import ClipSpec
 from vidrec.data.feed import DeviceFeed
 from vidrec.data.pipeline import Loader, StepIterator, eval_batches
 from vidrec.data.records import TFRecordSource, open_records
+from vidrec.errors import VidrecError
 from vidrec.progress import Progress
 from vidrec.train.state import Network
 from vidrec.train.step import make_predict_step
@@ -103,10 +104,13 @@ def evaluate(
       config: its `data` and `eval` sections say how clips are made and batched.
       predict: a step of make_predict_step to use again; None makes one.
       show: draw a progress line.
+
+    Raises:
+      VidrecError: no video can be read, or a score is not finite.
     """
     predict = predict or make_predict_step(model, mesh, config.data.mean, config.data.std)
     clips, crops = config.eval.clips, config.eval.crops
-    spec = ClipSpec.from_config(config.data, model.num_frames, model.clip_length)
+    spec = ClipSpec.from_config(config, model.num_frames, model.clip_length)
     batches = eval_batches(
         source,
         spec,
@@ -127,6 +131,13 @@ def evaluate(
             np.add.at(views, given.record[given.valid], 1)
             progress.update(done)
     read = views == clips * crops
+    if not read.any():
+        raise VidrecError(f"no video of {source!r} can be read; run `vidrec verify` on the records")
+    if not np.isfinite(total).all():
+        raise VidrecError(
+            f"the network's scores of {source!r} are not finite: its weights are damaged, or training diverged; "
+            "take an earlier checkpoint, or train again with a lower optim.lr"
+        )
     scores = np.where(read[:, None], total / np.maximum(views, 1)[:, None], 0)
     ids = [source.video_id(record) for record in range(len(source))]
     return Evaluation(scores, np.asarray(source.labels), read, ids, tuple(source.classes))

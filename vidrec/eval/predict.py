@@ -18,7 +18,7 @@ from vidrec.data.clips import ClipSpec, cut_and_resize, eval_view
 from vidrec.data.feed import normalize
 from vidrec.data.images import shrink
 from vidrec.data.video import read_video
-from vidrec.errors import UsageError
+from vidrec.errors import UsageError, VidrecError
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.start import build_model, find_checkpoints
 from vidrec.train.state import Network, initial_variables
@@ -64,7 +64,7 @@ class Recognizer:
     @cached_property
     def spec(self) -> ClipSpec:
         """How a clip is made of a video."""
-        return ClipSpec.from_config(self.config.data, self.model.num_frames, self.model.clip_length)
+        return ClipSpec.from_config(self.config, self.model.num_frames, self.model.clip_length)
 
     def clip(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "t s s 3"]:
         """The test clip of a video file, or of its frames: segment centres, centre crop."""
@@ -79,7 +79,7 @@ class Recognizer:
             kept = {number: frame for number, frame in enumerate(read_video(video)) if number in wanted}
             frames = [kept[number] for number in chosen]
         frames = [self._as_stored(frame) for frame in frames]
-        return cut_and_resize(frames, self.spec.image_size, lambda h, w: eval_view(h, w, spec=self.spec))
+        return cut_and_resize(frames, self.spec.picture, lambda h, w: eval_view(h, w, spec=self.spec))
 
     def _as_stored(self, frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Shrinks a large frame by area, as conversion does; cutting straight from it would alias."""
@@ -95,8 +95,10 @@ class Recognizer:
         return self.predict_clips(self.clip(video)[None])[0]
 
     def predict_clips(self, clips: UInt8[np.ndarray, "b t s s 3"]) -> list[Prediction]:
-        """Scores of ready-made clips, uint8 `[B, T, S, S, 3]`."""
+        """Scores of ready-made clips, uint8 `[B, T, S, S, 3]`; raises VidrecError if one is not finite."""
         scores = np.asarray(self._scores(self.variables, jnp.asarray(clips)))
+        if not np.isfinite(scores).all():
+            raise VidrecError(f"the network's scores are not finite: the weights of step {self.step} are damaged")
         return [Prediction(row, self.classes) for row in scores]
 
     @cached_property
