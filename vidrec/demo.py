@@ -64,18 +64,31 @@ def get_config(arg: str | None = None) -> ConfigDict:
     return c
 
 
-def demo(workdir: Path, *, seed: int = 0, networks: tuple[str, ...] = ("tsn", "stm")) -> dict[str, Any]:
+def demo(
+    workdir: Path,
+    *,
+    seed: int = 0,
+    networks: tuple[str, ...] = ("tsn", "stm"),
+    steps: int | None = None,
+    train_per_family: int = 512,
+    eval_per_family: int = 64,
+) -> dict[str, Any]:
     """Runs everything below `workdir`; what is there already from an earlier call is used again.
+
+    Args:
+      steps: of each network's training; None takes those of its recipe.
+      train_per_family, eval_per_family: videos and, for evaluation, pairs of mirrored videos of each pair of classes.
 
     Returns:
       {"videos", network: {"top1", "pair_accuracy"}, ..., "seconds", "report"}
     """
     started = time.monotonic()
-    records, videos = make_records(workdir, seed)
+    records, videos = make_records(workdir, seed, train_per_family, eval_per_family)
     recognizers, evaluations = {}, {}
     for network in networks:
         config = get_config(network)
         config.seed = seed
+        config.train.steps = steps or config.train.steps
         config.data.records = str(records)
         for field, value in model_fields(config.model.name).items():
             if field not in config.model:
@@ -95,10 +108,16 @@ def demo(workdir: Path, *, seed: int = 0, networks: tuple[str, ...] = ("tsn", "s
     return {"videos": videos, **results, "seconds": seconds, "report": str(report)}
 
 
-def make_records(workdir: Path, seed: int) -> tuple[Path, int]:
+def make_records(workdir: Path, seed: int, train_per_family: int, eval_per_family: int) -> tuple[Path, int]:
     """Draws the videos, converts and verifies them; gives the folder of records and the number of videos."""
     with Progress("drawing videos", 0) as progress:
-        made = make_toy(workdir / "videos", seed=seed, progress=progress)
+        made = make_toy(
+            workdir / "videos",
+            seed=seed,
+            train_per_family=train_per_family,
+            eval_per_family=eval_per_family,
+            progress=progress,
+        )
     records = workdir / "records"
     with Progress("converting", 0) as progress:
         convert("list", workdir / "videos", made["annotations"], records, name="toy", short_side=0, progress=progress)

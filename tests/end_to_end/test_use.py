@@ -3,18 +3,23 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 import vidrec
-from tests.end_to_end.runs import straight
+from tests.end_to_end.runs import damage, straight
 from vidrec.cli import main
 from vidrec.data.records import open_records
 from vidrec.data.video import read_video
-from vidrec.errors import UsageError
+from vidrec.errors import UsageError, VidrecError
 from vidrec.eval.evaluate import evaluate
+from vidrec.interop.torch import to_torch
 from vidrec.train.sharding import make_mesh
 
 
@@ -66,15 +71,30 @@ def test_more_views_and_batch_sizes_change_no_count(run, capsys, tmp_path):
 def test_an_unreadable_video_is_told_and_not_counted(run, capsys, records, tmp_path):
     folder = shutil.copytree(records, tmp_path / "records")
     source = open_records(folder, "test")
-    shard = next(folder.glob("*test*tfrecord-00000*"))
-    content = bytearray(shard.read_bytes())
-    for frame in source.read_frames(5, range(12)):
-        content[content.index(frame) + 9] ^= 1
-    shard.write_bytes(content)
+    damage(folder, "test", [5])
     status, out, _ = call(capsys, "eval", "--workdir", run, "--records", folder, "--out", tmp_path / "eval")
     assert status == 0
     assert source.video_id(5) in out
     assert "11 videos" in out
+
+
+def test_an_evaluation_of_nothing_readable_fails(run, capsys, records, tmp_path):
+    folder = shutil.copytree(records, tmp_path / "records")
+    damage(folder, "test", range(12))
+    command = ("eval", "--workdir", run, "--records", folder, "--out", tmp_path / "eval", "--json")
+    status, out, err = call(capsys, *command)
+    assert (status, out) == (1, "")
+    assert "no video of" in err.splitlines()[-1]
+    assert not (tmp_path / "eval").exists()
+
+
+def test_scores_that_are_not_finite_are_no_result(run, records):
+    recognizer = vidrec.load(run)
+    variables = jax.tree.map(lambda x: x * np.nan, recognizer.variables)
+    with pytest.raises(VidrecError, match="not finite"):
+        evaluate(recognizer.model, variables, open_records(records, "test"), recognizer.config, make_mesh(1))
+    with pytest.raises(VidrecError, match="not finite"):
+        replace(recognizer, variables=variables).predict(np.zeros((4, 16, 16, 3), np.uint8))
 
 
 def test_predict_agrees_with_eval(run, capsys, video_list, records):
@@ -121,6 +141,50 @@ def test_train_starts_from_another_run(run, tiny_config, tmp_path):
     np.testing.assert_array_equal(old["conv1"]["kernel"], new["conv1"]["kernel"])
     with pytest.raises(UsageError, match="another network"):
         straight(tiny_config("tsn_resnet18", train__init=str(run)), tmp_path / "other")
+
+
+def test_import_with_every_flag_is_what_training_starts_from(tmp_path, capsys, monkeypatch):
+    (tmp_path / "own_network.py").write_text(
+        "from vidrec.models.tsm import TSN\n\n\ndef tiny(num_classes: int, num_frames: int):\n"
+        "    return TSN(num_classes=num_classes, num_frames=num_frames, stem_width=4, widths=(4, 8),"
+        " stage_sizes=(1, 1), strides=(1, 2))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    name = "own_network:tiny"
+    model = vidrec.create_model(name, num_classes=5, num_frames=3)
+    variables = model.init(jax.random.key(1), np.zeros((1, 3, 16, 16, 3), np.float32), train=False)
+    weights = {key: np.ascontiguousarray(array) for key, array in to_torch(model, variables).items()}
+    np.savez("weights.npz", **weights)
+    safetensors.numpy.save_file(weights, "weights.safetensors")
+    Path("classes.txt").write_text("left\nright\n")
+
+    for file in ("weights.npz", "weights.safetensors"):
+        plain = ("import", "--model", name, "--weights", file, "--out", f"plain-{file}", "--num-frames", 3, "--json")
+        status, out, err = call(capsys, *plain)
+        assert status == 0, err
+        report = json.loads(out)
+        assert sorted(report["matched"]) == sorted(weights)
+        assert report["missing"] == report["unexpected"] == []
+        loaded = vidrec.load(f"plain-{file}")
+        assert loaded.classes == tuple(f"class {number}" for number in range(5))
+        jax.tree.map(np.testing.assert_array_equal, loaded.variables, dict(variables))
+
+    flags = ("--num-classes", 2, "--num-frames", 3, "--image-size", 16, "--classes", "classes.txt")
+    command = ("import", "--model", name, "--weights", "weights.npz", "--out", "two", *flags)
+    status, out, err = call(capsys, *command)
+    assert (status, out) == (1, "")
+    assert "fc" in err.splitlines()[-1]
+    status, out, err = call(capsys, *command, "--allow-missing", "fc")
+    assert status == 0, err
+    assert "missing     2" in out
+    assert "Wrote two." in out
+    loaded = vidrec.load("two")
+    assert (loaded.classes, loaded.config.data.image_size) == (("left", "right"), 16)
+    kernel = variables["params"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(loaded.variables["params"]["conv1"]["kernel"], kernel)
+    status, _, err = call(capsys, *command, "--allow-missing", "fc")
+    assert status == 2
+    assert "holds a checkpoint already" in err
 
 
 @pytest.mark.parametrize(
