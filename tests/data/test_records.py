@@ -39,7 +39,6 @@ def test_what_a_source_says(source: TFRecordSource, train):
     assert source.labels.tolist() == [record.label for record in train]
     assert source.num_frames.tolist() == [len(record.frames) for record in train]
     assert [source.video_id(i) for i in range(14)] == [record.video_id for record in train]
-    assert source.fps(3) == 12.5
     assert source.describe(7) == "record 2 of shard tiny-train.tfrecord-00001-of-00003 (video 'train/vidéo 007')"
 
 

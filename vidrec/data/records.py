@@ -120,11 +120,6 @@ class TFRecordSource:
         index, record = self._locate(i)
         return f"record {record} of shard {index.shard.name} (video '{index.video_id(record)}')"
 
-    def fps(self, i: SupportsIndex) -> float:
-        """Returns the frame rate of video `i`, 0 where it is unknown."""
-        index, record = self._locate(i)
-        return float(index.records["fps"][record])
-
     def read_frames(self, i: SupportsIndex, frame_numbers: Iterable[SupportsIndex]) -> list[bytes]:
         """Reads the stored bytes of some frames of video `i` (numbers from 0, in any order, repeats allowed).
 
