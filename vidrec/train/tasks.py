@@ -1,0 +1,240 @@
+"""What a network is trained for: a plain function (variables, batch, key) -> loss; `train.step` does the rest.
+
+Each function below makes one task from a network and a configuration; its keyword arguments are the fields of
+`config.task`. One of the user's own is named as "package.module:function" and looks the same.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from ml_collections import FrozenConfigDict
+
+from vidrec.data import feed
+from vidrec.errors import UsageError, did_you_mean
+from vidrec.losses.classification import cross_entropy
+from vidrec.losses.order import draw_orders, guided_loss, order_loss, reversal_loss, shuffle
+from vidrec.losses.permutations import permutation_set
+from vidrec.losses.twins import twins_loss
+from vidrec.models.registry import import_maker
+from vidrec.train.state import Network
+from vidrec.types import Batch, ModelOutput
+
+Clips = Float[Array, "b t h w 3"]
+Variables = dict[str, Any]
+# variables, batch, key -> loss, (new batch statistics, metrics)
+Loss = Callable[[Variables, Batch, PRNGKeyArray], tuple[Float[Array, ""], tuple[Any, dict[str, Any]]]]
+
+
+class Task(NamedTuple):
+    """What one training step learns.
+
+    Attributes:
+      loss: (variables, batch, key) -> (loss, (new running statistics, metrics that are scalars)).
+      views: how many clips, each with its own crop and flip, are cut from the same frames of a video; they stand one
+        behind the other on the time axis of the batch.
+    """
+
+    loss: Loss
+    views: int = 1
+
+
+def supervised(model: Network, config: FrozenConfigDict) -> Task:
+    """Cross-entropy with the label of each clip. Metrics: top1."""
+    refuse_untrained_head(model, "supervised")
+
+    def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
+        color, network = jax.random.split(key)
+        output, statistics = forward(model, variables, pixels(batch.clips, config, color), network)
+        return class_loss(output.logits, batch.label, config), (statistics, {"top1": share(output.logits, batch.label)})
+
+    return Task(loss)
+
+
+def tss(model: Network, config: FrozenConfigDict, *, weight: float = 0.1) -> Task:
+    """TTSN, Eq. 6 to 8: the label, and whether features were reversed in time, on the same clips.
+
+    The network draws what is reversed (its field `tss`). Metrics: top1, class_loss, order_loss, order_accuracy.
+
+    Args:
+      weight: theta2 of Eq. 8, of the reversal loss; theta1 is 1.
+    """
+    if getattr(model, "tss", "none") == "none":
+        raise UsageError("task.name=tss needs a network with a reversal head: a ttsn network with model.tss not none")
+
+    def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
+        color, network = jax.random.split(key)
+        output, statistics = forward(model, variables, pixels(batch.clips, config, color), network)
+        action = class_loss(output.logits, batch.label, config)
+        labels = output.aux["order_label"]
+        assert output.order_logits is not None
+        reversal = reversal_loss(output.order_logits, labels)
+        per_frame = output.order_logits.reshape(len(labels), -1, 2)
+        metrics = {
+            "top1": share(output.logits, batch.label),
+            "class_loss": action,
+            "order_loss": reversal,
+            "order_accuracy": share(per_frame, labels[:, None]),
+        }
+        return action + weight * reversal, (statistics, metrics)
+
+    return Task(loss)
+
+
+def order(
+    model: Network,
+    config: FrozenConfigDict,
+    *,
+    class_weight: float = 1.0,
+    order_weight: float = 1.0,
+    guided_weight: float = 1.0,
+    rule: str = "max_randtie",
+    sigma: str = "paper",
+    diagonal: int = -1,
+    guided_clips: str = "both",
+) -> Task:
+    """DirecFormer, Eq. 1, 2 and 12 to 14: each clip and a shuffled twin of it go through one network.
+
+    The clip is scored by its class, the twin by the number of its permutation (0: left in order, drawn as often as
+    any other), the maps of attention over time by their direction. Metrics: top1, class_loss, order_loss,
+    order_accuracy, guided_loss.
+
+    Args:
+      class_weight, order_weight, guided_weight: of the three losses (Eq. 14); 0 switches the last two off.
+      rule: how the permutations are chosen (vidrec.losses.permutations.permutation_set).
+      sigma: signs of Eq. 13, "paper" or "released" (vidrec.losses.order.order_signs).
+      diagonal: sign of a frame's attention to itself.
+      guided_clips: guide the maps of "both" clips, or of the "shuffled" one only.
+    """
+    count = getattr(model, "num_orders", 0)
+    if not count:
+        raise UsageError("task.name=order needs a network with an order head: direcformer_base with model.num_orders>0")
+    if not order_weight and not guided_weight:
+        raise UsageError("task.order_weight and task.guided_weight are both 0: use task.name=supervised, num_orders=0")
+    if guided_weight and getattr(model, "time_attn", "") != "cosine":
+        raise UsageError("task.guided_weight needs signed attention: set model.time_attn=cosine, or the weight to 0")
+    if guided_clips not in ("both", "shuffled"):
+        raise UsageError(f"task.guided_clips is {guided_clips!r}, but must be both or shuffled")
+    permutations = permutation_set(model.num_frames, count, rule=rule)
+
+    def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
+        color, draw, network = jax.random.split(key, 3)
+        clips = pixels(batch.clips, config, color)
+        orders, number = draw_orders(draw, permutations, len(clips))
+        pairs = jnp.stack([clips, shuffle(clips, orders)], axis=1)  # side by side: each device keeps its own clips
+        output, statistics = forward(model, variables, pairs.reshape(-1, *clips.shape[1:]), network)
+        assert output.order_logits is not None
+        logits, order_logits = output.logits[::2], output.order_logits[1::2]
+        action, ordering = class_loss(logits, batch.label, config), order_loss(order_logits, number)
+        metrics = {
+            "top1": share(logits, batch.label),
+            "class_loss": action,
+            "order_loss": ordering,
+            "order_accuracy": share(order_logits, number),
+        }
+        total = class_weight * action + order_weight * ordering
+        if guided_weight:
+            maps, in_order = output.aux["time_attention"], jnp.broadcast_to(jnp.arange(model.num_frames), orders.shape)
+            guided = partial(guided_loss, rule=sigma, diagonal=diagonal)
+            metrics["guided_loss"] = guided(maps[:, 1::2], orders)
+            if guided_clips == "both":
+                metrics["guided_loss"] = (metrics["guided_loss"] + guided(maps[:, ::2], in_order)) / 2
+            total += guided_weight * metrics["guided_loss"]
+        return total, (statistics, metrics)
+
+    return Task(loss)
+
+
+def twins(
+    model: Network, config: FrozenConfigDict, *, weight: float = 0.01, beta: float = 0.0039, center: bool = False
+) -> Task:
+    """Twins Training (STM, Eq. 8 to 10): two draws of the augmentation of the same frames, for any network.
+
+    Cross-entropy of both, and a loss that pulls the correlation matrix of their scores over the whole global batch to
+    the identity. The network is called once per draw; running statistics move twice. Metrics: top1, class_loss,
+    twins_loss.
+
+    Args:
+      weight: lambda of Eq. 10.
+      beta: of what is off the diagonal, Eq. 9.
+      center: subtract each class's mean score first, as Barlow Twins does; the paper does not.
+    """
+    refuse_untrained_head(model, "twins")
+
+    def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
+        outputs = []
+        for clips, draw in zip(jnp.split(batch.clips, 2, axis=1), jax.random.split(key), strict=True):
+            color, network = jax.random.split(draw)
+            output, statistics = forward(model, variables, pixels(clips, config, color), network)
+            variables = {**variables, "batch_stats": statistics}
+            outputs.append(output)
+        a, b = outputs
+        action = (class_loss(a.logits, batch.label, config) + class_loss(b.logits, batch.label, config)) / 2
+        twin = twins_loss(a.logits, b.logits, beta=beta, center=center)
+        metrics = {"top1": share(a.logits, batch.label), "class_loss": action, "twins_loss": twin}
+        return action + weight * twin, (variables["batch_stats"], metrics)
+
+    return Task(loss, views=2)
+
+
+TASKS: dict[str, Callable[..., Task]] = {"supervised": supervised, "tss": tss, "order": order, "twins": twins}
+
+
+def find_task(name: str) -> Callable[..., Task]:
+    """Returns the function that makes the task `name`; raises UsageError when there is none."""
+    if ":" in name:
+        return import_maker(name)
+    if name not in TASKS:
+        hint = did_you_mean(name, TASKS)
+        raise UsageError(f"no task is called {name!r}{hint}; your own is named as 'package.module:function'")
+    return TASKS[name]
+
+
+def task_fields(name: str) -> dict[str, Any]:
+    """Returns the fields of a task and their defaults."""
+    parameters = inspect.signature(find_task(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def make_task(model: Network, config: FrozenConfigDict) -> Task:
+    """The task of `config.task` for a network."""
+    fields = {key: value for key, value in config.task.items() if key != "name"}
+    return find_task(config.task.name)(model, config, **fields)
+
+
+def forward(model: Network, variables: Variables, clips: Clips, key: PRNGKeyArray) -> tuple[ModelOutput, Any]:
+    """The network in training: its output and the running statistics after it."""
+    rngs = dict(zip(("dropout", "tss"), jax.random.split(key), strict=True))
+    output, updated = model.apply(variables, clips, train=True, rngs=rngs, mutable=["batch_stats"])
+    return output, updated.get("batch_stats", {})
+
+
+def pixels(clips: Array, config: FrozenConfigDict, key: PRNGKeyArray) -> Clips:
+    """Colours changed as `config.data` says, then normalised."""
+    data = config.data
+    if data.color_jitter or data.grayscale_probability:
+        clips = feed.jitter(key, clips, data.color_jitter, data.color_jitter_probability, data.grayscale_probability)
+    return feed.normalize(clips, data.mean, data.std)
+
+
+def class_loss(logits: Float[Array, "b k"], label: Int[Array, " b"], config: FrozenConfigDict) -> Float[Array, ""]:
+    """Cross-entropy with the smoothing and class weights of `config.train`."""
+    train = config.train
+    return cross_entropy(logits, label, label_smoothing=train.label_smoothing, class_weights=tuple(train.class_weights))
+
+
+def share(scores: Float[Array, "*b k"], label: Int[Array, "..."]) -> Float[Array, ""]:
+    """Share of the rows of scores whose best entry is the label."""
+    return (scores.argmax(-1) == label).mean()
+
+
+def refuse_untrained_head(model: Network, task: str) -> None:
+    """Raises UsageError for a network with a head that this task would leave untrained."""
+    if getattr(model, "num_orders", 0):
+        raise UsageError(f"task.name={task} does not train the order head: set model.num_orders=0, or task.name=order")
+    if getattr(model, "tss", "none") != "none":
+        raise UsageError(f"task.name={task} does not train the reversal head: set model.tss=none, or task.name=tss")
