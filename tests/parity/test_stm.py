@@ -14,7 +14,6 @@ from vidrec.models.resnet import Bottleneck
 from vidrec.models.stm import CMM, STM
 
 FRAMES = 4
-BLOCKS = ["block_author_s1", "block_author_freq"]
 
 
 def make_block(train: bool, **fields) -> Bottleneck:
@@ -33,8 +32,9 @@ def filled(module, x, state_dict):
     return variables
 
 
-@pytest.mark.parametrize("name", BLOCKS)
-@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(
+    ("name", "train"), [("block_author_s1", False), ("block_author_s1", True), ("block_author_freq", False)]
+)
 def test_block_output(name, train):
     golden = load(name)
     x, block = as_clips(golden["x"], FRAMES), make_block(train)
@@ -43,9 +43,8 @@ def test_block_output(name, train):
     assert_near(out, as_clips(golden["out_train" if train else "out_eval"], FRAMES))
 
 
-@pytest.mark.parametrize("name", BLOCKS)
-def test_block_gradients(name):
-    golden = load(name)
+def test_block_gradients():
+    golden = load("block_author_s1")
     x, block = as_clips(golden["x"], FRAMES), make_block(train=False)
     variables = filled(block, x, weights(golden))
     cotangent = as_clips(golden["cotangent"], FRAMES)
