@@ -50,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo = _verb(verbs, "demo", _demo, "from videos to trained networks, in minutes", "--workdir runs/demo")
     demo.add_argument("--workdir", default="runs/demo", help="folder for everything it makes (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="of videos and training (default: %(default)s)")
+    demo.add_argument("--all", action="store_true", help="train all five papers' networks, not STM alone beside TSN")
 
     toy = _verb(verbs, "toy", _toy, "draw labelled action videos as .mp4 files", "--out toy --level demo")
     toy.add_argument("--out", required=True, help="folder to write")
@@ -109,7 +110,8 @@ def make_parser() -> argparse.ArgumentParser:
     summary = _verb(
         verbs, "summary", _summary, "parameters, multiply-adds and shapes per stage", "--config configs/stm.py:ssv1"
     )
-    _add_config(summary)
+    _add_config(summary, required=False)
+    summary.add_argument("--all", action="store_true", help="every network of the papers' tables, beside their figures")
 
     weights = _verb(
         verbs, "import", _import, "PyTorch weights to a vidrec checkpoint",
@@ -145,8 +147,8 @@ def _verb(
     return parser
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, help="FILE[:arg]; single fields by --config.section.field=value")
+def _add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--config", required=required, help="FILE[:arg]; single fields by --config.section.field=value")
 
 
 def _add_hosts(parser: argparse.ArgumentParser) -> None:
@@ -161,9 +163,9 @@ def _json(value: Any) -> str:
 
 
 def _demo(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.demo import demo
+    from vidrec.demo import ALL, PAIR, demo
 
-    result = demo(Path(args.workdir), seed=args.seed)
+    result = demo(Path(args.workdir), seed=args.seed, networks=ALL if args.all else PAIR)
     return result, _json(result)
 
 
@@ -250,6 +252,13 @@ def _summary(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.inspect.summary import summarize
     from vidrec.models.registry import create_model
 
+    if args.all == bool(args.config):
+        raise UsageError("give either --config FILE[:arg] or --all")
+    if args.all:
+        from vidrec.inspect.published import compare, table_text
+
+        table = compare()
+        return table, table_text(table)
     config = _load_config(args)
     fields = {key: value for key, value in config.model.items() if key != "name"}
     if not fields["num_classes"]:
@@ -272,8 +281,9 @@ def _import(args: argparse.Namespace) -> tuple[Any, str]:
 def _load_config(args: argparse.Namespace) -> Any:
     from vidrec import config
     from vidrec.models.registry import model_fields
+    from vidrec.train.tasks import task_fields
 
-    return config.load(args.config, args.overrides, model_fields=model_fields)
+    return config.load(args.config, args.overrides, model_fields=model_fields, task_fields=task_fields)
 
 
 def _start_hosts(args: argparse.Namespace) -> None:

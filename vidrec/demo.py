@@ -9,7 +9,7 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict, FrozenConfigDict
@@ -32,21 +32,74 @@ from vidrec.progress import Progress
 from vidrec.train.loop import train
 from vidrec.train.report import read_metrics
 from vidrec.train.state import count_parameters
+from vidrec.train.tasks import task_fields
 
-STEPS = {"tsn": 80, "tsm": 160, "stm": 160}
-SEES = {"tsn": "the mean of the frames", "tsm": "channels shifted in time", "stm": "motion between frames"}
+
+class Toy(NamedTuple):
+    """How one network is made small enough for the toy videos, and trained on them.
+
+    Attributes:
+      model: its name.
+      steps: length of training.
+      sees: what it has beside single frames, in words.
+      fields: fields of the network that differ from those of a thin ResNet, or from a transformer's defaults.
+      lr: learning rate.
+      clip_norm: of the gradient; 0 is off.
+      task: fields of `config.task`.
+    """
+
+    model: str
+    steps: int
+    sees: str
+    fields: dict[str, Any] = {}  # noqa: RUF012  read only
+    lr: float = 0.02
+    clip_norm: float = 0.0
+    task: dict[str, Any] = {}  # noqa: RUF012
+
+
+RESNET = {
+    "stem": "half", "stem_width": 8, "widths": (8, 16, 32, 64), "stage_sizes": (1, 1, 1, 1), "strides": (1, 2, 2, 1),
+    "dtype": "float32", "bn": "global", "bn_momentum": 0.8,  # running statistics of a short run
+}  # fmt: skip
+TRANSFORMER = {
+    "image_size": 32, "patch_size": 8, "dim": 64, "depth": 2, "heads": 4, "drop_path": 0.0, "dtype": "float32",
+    "time_embed_std": 1.0,  # too few steps to grow it from zero
+}  # fmt: skip
+TOYS = {
+    "tsn": Toy("tsn_resnet18", 80, "the mean of the frames"),
+    "tsm": Toy("tsm_resnet18", 160, "channels shifted in time"),
+    "tdn": Toy("tdn_resnet50", 160, "differences of neighbouring frames"),
+    "stm": Toy("stm_resnet18", 160, "motion between frames", {"reduction": 4}),  # 8 / 16 channels would be none
+    "tcm": Toy("tcm_resnet18", 160, "where things went, by correlation", {"tcm_patch": 7}),
+    "tefe": Toy(
+        "tefe_resnet50", 200, "excitation over time, 3D products",
+        {"bottleneck": False, "te": (1, 1, 0, 0), "fe": (0, 0, 1, 1), "fe_init": "random"},
+    ),
+    "ttsn": Toy(
+        "ttsn_resnet50", 240, "attention between frames",
+        {"bottleneck": False, "backbone": "tsn", "ett_pe_std": 1.5, "ett_inverse_std": 0.05},
+        lr=0.01, task={"name": "tss", "weight": 0.1},
+    ),
+    "timesformer": Toy("timesformer_base", 300, "attention in time and space", TRANSFORMER, 0.003, 1.0),
+    "direcformer": Toy(
+        "direcformer_base", 300, "directed attention in time", {**TRANSFORMER, "num_orders": 100}, 0.003, 1.0,
+        {"name": "order", "order_weight": 0.1, "guided_weight": 0.1},
+    ),
+}  # fmt: skip
+PAIR = ("tsn", "stm")
+ALL = ("tsn", "stm", "tcm", "tefe", "ttsn", "direcformer")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The recipe of configs/demo.py: a ResNet of four thin blocks on 8 frames of 32 x 32 pixels."""
-    network = parse_arg(arg, network=tuple(STEPS)).network
+    """The recipe of configs/demo.py: a thin network on 8 frames of 32 x 32 pixels."""
+    network = parse_arg(arg, network=tuple(TOYS)).network
+    toy = TOYS[network]
 
     c = base()
-    c.model.name = f"{network}_resnet18"
-    c.model.update(stem="half", stem_width=8, widths=(8, 16, 32, 64), stage_sizes=(1, 1, 1, 1), strides=(1, 2, 2, 1))
-    c.model.update(dropout=0.0, dtype="float32", bn="global", bn_momentum=0.8)  # running statistics of a short run
-    if network == "stm":
-        c.model.reduction = 4  # a sixteenth of eight channels would be none
+    c.model.name = toy.model
+    c.model.update(dropout=0.0, **({} if "patch_size" in toy.fields else RESNET))
+    c.model.update(toy.fields)
+    c.task.update(toy.task)
 
     c.data.records = "records/toy"
     c.data.eval_split = "test"
@@ -55,11 +108,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.data.crop = "center"
     c.data.flip = "never"  # a flipped move to the left is a move to the right
 
-    c.optim.update(name="nadamw", lr=0.02, b2=0.99, weight_decay=0.01, decay="kernels", clip_norm=0.0)
+    c.optim.update(name="nadamw", lr=toy.lr, b2=0.99, weight_decay=0.01, decay="kernels", clip_norm=toy.clip_norm)
     c.optim.update(schedule="cosine", warmup_steps=20)
 
-    c.train.update(batch_size=32, steps=STEPS[network], log_every=10)
-    c.train.update(eval_every=STEPS[network], checkpoint_every=STEPS[network])
+    c.train.update(batch_size=32, steps=toy.steps, log_every=10, eval_every=toy.steps, checkpoint_every=toy.steps)
     c.eval.batch_size = 64
     return c
 
@@ -68,7 +120,7 @@ def demo(
     workdir: Path,
     *,
     seed: int = 0,
-    networks: tuple[str, ...] = ("tsn", "stm"),
+    networks: tuple[str, ...] = PAIR,
     steps: int | None = None,
     train_per_family: int = 512,
     eval_per_family: int = 64,
@@ -90,9 +142,8 @@ def demo(
         config.seed = seed
         config.train.steps = steps or config.train.steps
         config.data.records = str(records)
-        for field, value in model_fields(config.model.name).items():
-            if field not in config.model:
-                config.model[field] = value
+        for section, fields in ((config.model, model_fields), (config.task, task_fields)):
+            section.update({field: value for field, value in fields(section.name).items() if field not in section})
         run = workdir / network
         if not train(FrozenConfigDict(config), run, make_evaluator).finished:
             raise KeyboardInterrupt
@@ -166,7 +217,7 @@ def make_report(
         page.Column("parameters", ",d"),
     ]
     rows = [
-        [n.upper(), SEES[n], r["top1"], r["pair_accuracy"], count_parameters(recognizers[n].variables["params"])]
+        [n.upper(), TOYS[n].sees, r["top1"], r["pair_accuracy"], count_parameters(recognizers[n].variables["params"])]
         for n, r in results.items()
     ]
     curves = []
@@ -187,7 +238,7 @@ def make_report(
 
 def headline(results: dict[str, dict[str, float]]) -> str:
     """The finding in one sentence, from the numbers."""
-    told = [f"{name.upper()}, which sees {SEES[name]}, {r['pair_accuracy']:.0%}" for name, r in results.items()]
+    told = [f"{name.upper()}, which sees {TOYS[name].sees}, {r['pair_accuracy']:.0%}" for name, r in results.items()]
     return (
         "Each action here has a mirror action: the same frames in another order. "
         f"How often a network tells the two apart: {'; '.join(told)}; chance is 50%."

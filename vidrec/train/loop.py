@@ -36,7 +36,8 @@ from vidrec.train.start import (
     training_stream,
 )
 from vidrec.train.state import Network, TrainState, count_parameters
-from vidrec.train.step import make_train_step, supervised
+from vidrec.train.step import make_train_step
+from vidrec.train.tasks import make_task
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
     # --- what is trained, on what, for how long -------------------------------------------------------------------
     source = open_training_records(config)
     model = build_model(config, source.classes)
+    task = make_task(model, config)
     mesh = mesh_for(config)
     total_steps, steps_per_epoch = run_length(config, len(source))
     evaluations = evaluation_steps(config, total_steps, steps_per_epoch)
@@ -90,9 +92,9 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
         _announce(config, state, source, mesh, step, total_steps)
 
         # --- data, step, evaluation -------------------------------------------------------------------------------
-        plan, batches = training_stream(config, source, model, position)
+        plan, batches = training_stream(config, source, model, task, position)
         feed = DeviceFeed(stack.enter_context(batches), mesh)
-        train_step = make_train_step(supervised(model, config), optimizer, mesh, config.seed)
+        train_step = make_train_step(task.loss, optimizer, mesh, config.seed)
         run = _Run(config, plan, checkpoints, log, schedule, make_evaluator(model, config, mesh))
         run.save(step, state)  # so that there is one from before anything can go wrong
         if step in evaluations and not run.evaluated(step):

@@ -22,6 +22,7 @@ from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.optim import path_of
 from vidrec.train.sharding import check_batch, make_mesh, replicated
 from vidrec.train.state import Network, TrainState, initial_state, initial_variables
+from vidrec.train.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -115,10 +116,10 @@ def first_state(
 
 
 def training_stream(
-    config: FrozenConfigDict, source: TFRecordSource, model: Network, position: dict[str, Any]
+    config: FrozenConfigDict, source: TFRecordSource, model: Network, task: Task, position: dict[str, Any]
 ) -> tuple[TrainPlan, StepIterator]:
     """This host's part of the training data from `position` on: which records, and the batches made of them."""
-    spec = ClipSpec.from_config(config, model.num_frames, model.clip_length)
+    spec = ClipSpec.from_config(config, model.num_frames, model.clip_length, task.views)
     plan = train_plan(
         source,
         spec,

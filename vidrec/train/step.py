@@ -1,6 +1,6 @@
 """The training step: one pure function of (state, batch), jitted over the mesh.
 
-What is learned is a task: a function from variables and a batch to a loss. The step does the rest, for all tasks alike.
+What is learned is the loss of a task (`vidrec.train.tasks`). The step does the rest, for all tasks alike.
 """
 
 from collections.abc import Callable
@@ -10,46 +10,17 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PRNGKeyArray
-from ml_collections import FrozenConfigDict
+from jaxtyping import Array, Float, Int
 
 from vidrec.data import feed
-from vidrec.losses.classification import cross_entropy
 from vidrec.train.sharding import batch_sharded, replicated
 from vidrec.train.state import Network, TrainState
+from vidrec.train.tasks import Loss
 from vidrec.types import Batch
-
-# variables, batch, key -> loss, (new batch statistics, metrics)
-Task = Callable[[dict[str, Any], Batch, PRNGKeyArray], tuple[Float[Array, ""], tuple[Any, dict[str, Any]]]]
-
-
-def supervised(model: Network, config: FrozenConfigDict) -> Task:
-    """Cross-entropy between the network's scores and the label of each clip; metrics: top1."""
-    data, train = config.data, config.train
-
-    def task(variables: dict[str, Any], batch: Batch, key: PRNGKeyArray) -> Any:
-        color, dropout = jax.random.split(key)
-        clips = batch.clips
-        if data.color_jitter or data.grayscale_probability:
-            clips = feed.jitter(
-                color, clips, data.color_jitter, data.color_jitter_probability, data.grayscale_probability
-            )
-        clips = feed.normalize(clips, data.mean, data.std)
-        output, updated = model.apply(variables, clips, train=True, rngs={"dropout": dropout}, mutable=["batch_stats"])
-        loss = cross_entropy(
-            output.logits,
-            batch.label,
-            label_smoothing=train.label_smoothing,
-            class_weights=tuple(train.class_weights),
-        )
-        top1 = (output.logits.argmax(-1) == batch.label).mean()
-        return loss, (updated.get("batch_stats", {}), {"top1": top1})
-
-    return task
 
 
 def make_train_step(
-    task: Task, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
+    task_loss: Loss, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any], Int[Array, " b"]]]:
     """Jitted (state, batch) -> (state, metrics, record numbers of the batch); the old state's memory is reused.
 
@@ -62,7 +33,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
         def loss_of(params: Any) -> Any:
-            return task({"params": params, "batch_stats": state.batch_stats}, batch, key)
+            return task_loss({"params": params, "batch_stats": state.batch_stats}, batch, key)
 
         (loss, (batch_stats, metrics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
