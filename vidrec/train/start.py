@@ -184,9 +184,10 @@ def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str
     if list(saved_classes) != list(classes):
         logger.info("The classifier starts afresh: %s has other classes.", config.train.init)
         loaded["params"] |= {name: state.params[name] for name in CLASSIFIERS if name in state.params}
-    if "order" in state.params and not _same_shapes(loaded["params"].get("order"), state.params["order"]):
-        logger.info("The order head starts afresh: %s has none for as many orders.", config.train.init)
-        loaded["params"]["order"] = state.params["order"]
+    if not _same_shapes(loaded["params"].get("order"), state.params.get("order")):
+        logger.info("An order head is not taken over: that of %s is for another number of orders.", config.train.init)
+        loaded["params"].pop("order", None)
+        loaded["params"] |= {name: layer for name, layer in state.params.items() if name == "order"}
     _check_same_shapes(loaded["params"], state.params, config.train.init)
     return state._replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
 
