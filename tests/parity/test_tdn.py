@@ -102,8 +102,8 @@ def test_net_tdn_resnet50_w8(frames):
     output, state = apply(variables, clips)
     assert_near(output.logits, golden["out:logits"], 1e-5)
     assert_near(state["intermediates"]["frame_logits"][0][0], golden["out:logits_per_frame"], 1e-5)
-    for own, theirs in STAGES.items():
-        assert_near(state["intermediates"][own][0], as_clips(golden[f"out:{theirs}"], frames), 1e-5)
+    for own, layer in STAGES.items():
+        assert_near(state["intermediates"][own][0], as_clips(golden[f"out:{layer}"], frames), 1e-5)
     back = {theirs(name): array for name, array in to_torch(model, variables).items()}
     assert back.keys() == {name for name in state_dict if "conv1_temp" not in name}  # a copy they do not use
     assert all(np.array_equal(array, state_dict[name]) for name, array in back.items())
