@@ -110,7 +110,7 @@ def test_order_loss_reaches_the_backbone_and_repeats_with_its_key(network):
 
         return jax.value_and_grad(loss, has_aux=True)(params)
 
-    (value, out), gradient = step(variables["params"], jax.random.key(0))
+    (value, _), gradient = step(variables["params"], jax.random.key(0))
     assert jnp.abs(gradient["conv1"]["kernel"]).max() > 0
     assert not gradient["fc"]["kernel"].any()
     (again, same), _ = step(variables["params"], jax.random.key(0))
@@ -121,8 +121,8 @@ def test_order_loss_reaches_the_backbone_and_repeats_with_its_key(network):
 
 def test_training_without_draws_is_refused(network):
     model, variables = network
-    with pytest.raises(VidrecError, match="rngs=.*'tss'"):
-        train = partial(model.apply, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+    train = partial(model.apply, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+    with pytest.raises(VidrecError, match=r"rngs=.*'tss'"):
         jax.eval_shape(train, variables, CLIPS)
 
 
@@ -137,7 +137,7 @@ def test_draws():
         assert share == 1 if algorithm[0] == "a" else 0.4 < share < 0.6
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 99), frames=st.integers(1, 5), channels=st.integers(1, 4))
 def test_sequences(seed, frames, channels):
     rng = np.random.default_rng(seed)
@@ -224,19 +224,17 @@ def test_other_pictures_than_the_position_codes_are_for(network):
         jax.eval_shape(partial(model.apply, train=False), variables, jnp.zeros((1, 4, 32, 32, 3)))
 
 
+def parameters(module, x):
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(module.init, jax.random.key(0), x)))
+
+
 def test_cost_of_the_modules():
     """Table V counts 4 clips of 16 segments for operations, and codes for 8 segments in the size."""
     features = jnp.zeros((1, 8, 7, 7, 2048))
-    sizes = {
-        embed: sum(
-            leaf.size for leaf in jax.tree.leaves(jax.eval_shape(ETT(8, embed).init, jax.random.key(0), features))
-        )
-        for embed in ("shared", "separate")
-    }
-    assert sizes == {"shared": 1_351_937, "separate": 2_401_025}
-    assert 8 * sizes["separate"] / 2**20 == pytest.approx(18.33, abs=0.02)
-    head = jax.eval_shape(OrderHead(2048).init, jax.random.key(0), jnp.zeros((1, 8, 1)))
-    assert sum(leaf.size for leaf in jax.tree.leaves(head)) == 12_597_250
+    assert parameters(ETT(8, "shared"), features) == 1_351_937
+    assert parameters(ETT(8, "separate"), features) == 2_401_025
+    assert 8 * 2_401_025 / 2**20 == pytest.approx(18.33, abs=0.02)
+    assert parameters(OrderHead(2048), features[..., 0, 0, :1]) == 12_597_250
     fields = {"num_classes": 51, "num_frames": 16, "backbone": "tsn", "ett_embed": "separate"}
     summary = summarize(create_model("ttsn_resnet50", **fields), image_size=224, batch=4)
     costs = {row.name: row.macs / 1e9 for row in summary.stages}
