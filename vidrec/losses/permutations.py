@@ -37,7 +37,7 @@ def permutation_set(num_frames: int, count: int, *, rule: str = "max_randtie", s
     """
     if rule not in RULES:
         raise UsageError(f"rule={rule!r} does not choose permutations{did_you_mean(rule, RULES)}")
-    available = min(math.factorial(num_frames), POOL) - 1 if num_frames > 0 else 0
+    available = POOL if num_frames > 8 else math.factorial(max(num_frames, 1)) - 1
     if not 1 <= count <= available:
         raise UsageError(
             f"{count} orders of {num_frames} frames cannot be chosen: there are {available} candidates beside the "
@@ -52,11 +52,11 @@ def permutation_set(num_frames: int, count: int, *, rule: str = "max_randtie", s
 
 
 def candidates(num_frames: int, random: np.random.RandomState) -> Permutations:
-    """All permutations but the identity, in lexicographic order; of more than 8 frames, `POOL` - 1 random ones."""
+    """All permutations but the identity, in lexicographic order; of more than 8 frames, `POOL` random ones."""
     if num_frames <= 8:
         return np.array(list(itertools.permutations(range(num_frames)))[1:], np.int8).reshape(-1, num_frames)
     pool: dict[tuple[int, ...], None] = {}
-    while len(pool) < POOL - 1:
+    while len(pool) < POOL:
         drawn = tuple(random.permutation(num_frames).tolist())
         if drawn != tuple(range(num_frames)):
             pool[drawn] = None
