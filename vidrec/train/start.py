@@ -168,7 +168,10 @@ def restore(
 
 
 def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str, ...], mesh: Mesh) -> TrainState:
-    """Replaces the weights by those of `train.init`; heads for other classes or orders are left as drawn."""
+    """Replaces the weights by those of `train.init`, but for heads and a temporal transformer that do not fit.
+
+    Those stay as drawn: a classifier of other classes; an order head or TTSN's ETT of another shape, or not there.
+    """
     if not Path(config.train.init).exists():
         raise UsageError(f"train.init is {config.train.init!r}, which does not exist; make it with `vidrec import`")
     with Checkpoints(find_checkpoints(config.train.init)) as checkpoints:
@@ -184,10 +187,11 @@ def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str
     if list(saved_classes) != list(classes):
         logger.info("The classifier starts afresh: %s has other classes.", config.train.init)
         loaded["params"] |= {name: state.params[name] for name in CLASSIFIERS if name in state.params}
-    if not _same_shapes(loaded["params"].get("order"), state.params.get("order")):
-        logger.info("An order head is not taken over: that of %s is for another number of orders.", config.train.init)
-        loaded["params"].pop("order", None)
-        loaded["params"] |= {name: layer for name, layer in state.params.items() if name == "order"}
+    for name, what in (("order", "order head"), ("ett", "temporal transformer")):
+        if not _same_shapes(loaded["params"].get(name), state.params.get(name)):
+            logger.info("The %s of %s, if it has one, does not fit and is not taken over.", what, config.train.init)
+            loaded["params"].pop(name, None)
+            loaded["params"] |= {key: module for key, module in state.params.items() if key == name}
     _check_same_shapes(loaded["params"], state.params, config.train.init)
     return state._replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
 
