@@ -92,8 +92,7 @@ class Embedding(nn.Module):
         places = self.param("pos_embed", NORMAL, (1, 1 + side * side, self.dim), jnp.float32)
         times = self.param("time_embed", nn.initializers.normal(self.time_std), (1, frames, self.dim), jnp.float32)
         patches = PatchProjection(self.dim, self.patch, self.dtype, name="proj")(clips)
-        grid = patches.shape[2:4]
-        place = resize_places(places, grid)[0]
+        place = resize_places(places, (height // self.patch, width // self.patch))[0]
         where = (place[1:, None] + times).astype(self.dtype)  # [N, T, D]
         patches = jnp.swapaxes(patches.reshape(batch, frames, -1, self.dim), 1, 2) + where
         first = jnp.broadcast_to((cls + place[:1]).astype(self.dtype), (batch, 1, self.dim))
