@@ -6,7 +6,7 @@ from typing import Any
 Rules = tuple[tuple[str, str], ...]  # (regular expression on a path here, replacement); all that match apply, in order
 
 # Of every network: blocks, then modules whose names differ. STM's are those of the first author's own class,
-# TE's those of the TAM that it restates, in TANet's code; mSE's are TDN's.
+# TE's those of the TAM that it restates, in TANet's code; mSE's are TDN's; convs, bns and shifts TEA's (Res2Net's).
 COMMON: Rules = (
     (r"^(layer\d+|blocks)_(\d+)/", r"\1/\2/"),
     (r"^patch_embed/(\w+_(token|embed))$", r"\1"),
@@ -23,6 +23,14 @@ COMMON: Rules = (
     (r"(^|/)te/long_in/", r"\1tam/G/0/"),
     (r"(^|/)te/long_bn/", r"\1tam/G/1/"),
     (r"(^|/)te/long_out/", r"\1tam/G/3/"),
+    (r"(^|/)tcm3/", r"\1tcm_layer/"),
+    (r"(^|/)mtdm/reduce/", r"\1mtdm/chnl_reduction/0/"),
+    (r"(^|/)mtdm/reduce_bn/", r"\1mtdm/chnl_reduction/1/"),
+    (r"(^|/)tam/conv(\d)_(\d+)(_bn)?/", r"\1tam/conv\2/\3/"),
+    (r"(^|/)eta/", r"\1ETA/conv/"),
+    (r"(^|/)convs_(\d)/", r"\1convs/\2/"),
+    (r"(^|/)convs_(\d)_bn/", r"\1bns/\2/"),
+    (r"(^|/)shifts_(\d)/", r"\1shifts/\2/conv/"),
     (r"(^|/)shift_conv/", r"\1shift/conv/"),
     (r"(^|/)mse/reduce/", r"\1mse/conv1/"),
     (r"(^|/)mse/reduce_bn/", r"\1mse/bn1/"),

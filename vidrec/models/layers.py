@@ -1,6 +1,6 @@
 """The few layers every convolutional network here is made of, with torch's padding and initialisation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -26,8 +26,8 @@ class Layers(NamedTuple):
 
 def conv(
     features: int,
-    size: int = 1,
-    stride: int = 1,
+    size: int | Sequence[int] = 1,
+    stride: int | Sequence[int] = 1,
     *,
     name: str,
     dtype: DTypeLike = jnp.float32,
@@ -35,12 +35,16 @@ def conv(
     use_bias: bool = False,
     kernel_init: nn.initializers.Initializer = KAIMING,
 ) -> nn.Conv:
-    """A size x size convolution on `[..., H, W, C]`, padded by (size - 1) // 2 on every side."""
+    """A size x size convolution on `[..., H, W, C]`, padded by (size - 1) // 2 on every side.
+
+    Three sizes (with one stride or three) make it one in time and space on `[B, T, H, W, C]`.
+    """
+    sizes = (size, size) if isinstance(size, int) else tuple(size)
     return nn.Conv(
         features,
-        (size, size),
-        strides=(stride, stride),
-        padding=(size - 1) // 2,
+        sizes,
+        strides=(stride,) * len(sizes) if isinstance(stride, int) else tuple(stride),
+        padding=[((n - 1) // 2, (n - 1) // 2) for n in sizes],
         feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=kernel_init,

@@ -15,6 +15,7 @@ from vidrec.errors import UsageError, did_you_mean
 from vidrec.models.direcformer import DirecFormer
 from vidrec.models.resnet import SHAPES
 from vidrec.models.stm import STM
+from vidrec.models.tcm import TCM
 from vidrec.models.tdn import TDN
 from vidrec.models.tefe import TEFE
 from vidrec.models.tsm import TSM, TSN
@@ -26,6 +27,7 @@ MODELS: dict[str, Maker] = {
     **{f"tsn_resnet{depth}": partial(TSN, **shape) for depth, shape in SHAPES.items()},
     **{f"tsm_resnet{depth}": partial(TSM, **shape) for depth, shape in SHAPES.items()},
     **{f"stm_resnet{depth}": partial(STM, **SHAPES[depth]) for depth in (18, 34, 50)},
+    **{f"tcm_resnet{depth}": partial(TCM, **shape) for depth, shape in SHAPES.items()},
     "tefe_resnet50": partial(TEFE, **SHAPES[50]),
     "direcformer_base": DirecFormer,
     "timesformer_base": partial(DirecFormer, time_attn="softmax", num_orders=0),
