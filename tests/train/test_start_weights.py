@@ -80,3 +80,23 @@ def test_networks_without_a_policy_for_norms_keep_nothing_fixed():
     frozen = build_model(settings("tsn_resnet18", bn="frozen"), ["a"])
     assert {path.rpartition("/")[0] for path in frozen_paths(frozen, 16)} >= {"bn1", "layer1_0/bn1"}
     assert frozen_paths(build_model(settings("timesformer_base"), ["a"]), 16) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("before", "ett_fits", "order_fits"),
+    [
+        ({"name": "tsn_resnet18"}, False, False),
+        ({"ett_ratio": 2}, False, True),
+        ({"ett_ratio": 4, "tss": "aa"}, True, False),
+        ({"ett": False}, False, True),
+    ],
+)
+def test_ttsn_starts_from_its_backbone_and_from_its_variants(before, ett_fits, order_fits, tmp_path):
+    ttsn = {"name": "ttsn_resnet18", "backbone": "tsn"}
+    old = saved(settings(**(before if "name" in before else ttsn | before)), ["a", "b"], tmp_path)
+    config = settings(**ttsn, init=tmp_path, ett_ratio=4)
+    state = drawn(config, ["a", "b"], seed=2)
+    started = with_weights(state, config, ("a", "b"), make_mesh(1)).params
+    assert same(started["layer1_0"], old["layer1_0"])
+    assert same(started["ett"], (old if ett_fits else state.params)["ett"])
+    assert same(started["order"], (old if order_fits else state.params)["order"])

@@ -185,7 +185,7 @@ class TTSN(ResNet):
         """Raises UsageError unless `ett_ratio` divides the channels that ETT gets."""
         width = self.widths[self.position - 2]
         channels = width * Bottleneck.expansion if self.bottleneck else width
-        if not self.ett_ratio or channels % max(self.ett_ratio, 1):
+        if self.ett and (not self.ett_ratio or channels % max(self.ett_ratio, 1)):
             raise UsageError(f"ett_ratio={self.ett_ratio} must divide {channels} channels; negative: a multiple")
 
     def check_effects(self) -> None:
