@@ -5,11 +5,12 @@ from typing import Any
 
 from vidrec.config import load
 from vidrec.models.registry import create_model, model_fields
+from vidrec.train.tasks import task_fields
 
 
 def read(path: str, arg: str) -> Any:
-    """The configuration of a recipe, its network's fields checked and completed."""
-    return load(f"{path}:{arg}", model_fields=model_fields)
+    """The configuration of a recipe, the fields of its network and task checked and completed."""
+    return load(f"{path}:{arg}", model_fields=model_fields, task_fields=task_fields)
 
 
 def sweep(path: str) -> dict[str, list[str]]:

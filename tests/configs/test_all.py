@@ -1,0 +1,48 @@
+"""Every row of every recipe loads, names a network that can be made, and a task that can train it."""
+
+import re
+from pathlib import Path
+
+import jax
+import pytest
+from flax.traverse_util import flatten_dict
+
+from tests.configs.recipes import network, read, sweep
+from vidrec.data.clips import ClipSpec
+from vidrec.demo import TOYS
+from vidrec.models.registry import clip_shape, list_models
+from vidrec.train.optim import learning_rate, make_optimizer
+from vidrec.train.tasks import make_task
+
+FILES = sorted(str(path) for path in Path("configs").glob("*.py") if path.stem != "demo")
+SWEEPS = {file: sweep(file) for file in FILES}
+ROWS = sorted({(file, row) for file, tables in SWEEPS.items() for rows in tables.values() for row in rows})
+TOY_ROWS = [*((file, "toy") for file in FILES), *(("configs/demo.py", name) for name in TOYS)]
+
+
+@pytest.mark.parametrize(("file", "row"), [*ROWS, *TOY_ROWS])
+def test_a_row_can_be_run(file, row):
+    config = read(file, row)
+    model = network(config)
+    task = make_task(model, config)
+    clip = ClipSpec.from_config(config, model.num_frames, model.clip_length, task.views)
+    assert clip.frames == model.clip_length
+    assert learning_rate(config.optim, total_steps=100, steps_per_epoch=10)(50) > 0
+    if config.model.get("bn", "").startswith("group:"):
+        assert config.train.batch_size % int(config.model.bn.removeprefix("group:")) == 0
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_optimizer_of_a_recipe_knows_its_network(file):
+    config = read(file, SWEEPS[file]["datasets"][0])
+    model = network(config)
+    clips = jax.ShapeDtypeStruct((1, *clip_shape(model, config.data.image_size)), "float32")
+    params = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), clips)["params"]
+    jax.eval_shape(make_optimizer(config.optim, lambda step: 0.1).init, params)
+    for pattern, *_ in config.optim.groups:  # a group that nothing belongs to would be a slip
+        assert any(re.search(pattern, path) for path in flatten_dict(params, sep="/")), pattern
+
+
+def test_every_kind_of_network_has_a_recipe():
+    kinds = {read(*row).model.name.partition("_")[0] for row in ROWS}
+    assert kinds == {name.partition("_")[0] for name in list_models()}
