@@ -117,12 +117,13 @@ def make_parser() -> argparse.ArgumentParser:
         verbs, "import", _import, "PyTorch weights to a vidrec checkpoint",
         "--model tsn_resnet50 --weights resnet50.pth --out weights/resnet50",
     )  # fmt: skip
-    weights.add_argument("--model", required=True, help="network (vidrec.list_models())")
+    weights.add_argument("--model", help="network (vidrec.list_models())")
+    _add_config(weights, required=False)
     weights.add_argument("--weights", required=True, help=".pth, .pt, .pth.tar, .safetensors or .npz")
     weights.add_argument("--out", required=True, help="folder of the checkpoint to write")
     weights.add_argument("--num-classes", type=int, help="(default: the size of the file's classifier)")
-    weights.add_argument("--num-frames", type=int, default=8, help="(default: %(default)s)")
-    weights.add_argument("--image-size", type=int, default=224, help="(default: %(default)s)")
+    weights.add_argument("--num-frames", type=int, help="of --model (default: 8)")
+    weights.add_argument("--image-size", type=int, help="of --model (default: 224)")
     weights.add_argument("--classes", help="file with one class name per line, in label order")
     weights.add_argument(
         "--allow-missing", action="append", default=[], metavar="PATTERN",
@@ -268,12 +269,14 @@ def _summary(args: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _import(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.interop.weights import import_weights
+    from vidrec.interop.weights import import_weights, plain_config
 
+    sizes = {name: size for name in ("num_frames", "image_size") if (size := getattr(args, name)) is not None}
+    if bool(args.model) == bool(args.config) or (args.config and sizes):
+        raise UsageError("give either --model, with --num-frames and --image-size, or --config FILE[:arg]")
     report = import_weights(
-        args.model, args.weights, args.out,
-        num_classes=args.num_classes, num_frames=args.num_frames, image_size=args.image_size,
-        classes=args.classes, allow_missing=tuple(args.allow_missing), bgr=args.bgr,
+        _load_config(args) if args.config else plain_config(args.model, **sizes), args.weights, args.out,
+        num_classes=args.num_classes, classes=args.classes, allow_missing=tuple(args.allow_missing), bgr=args.bgr,
     )  # fmt: skip
     return report.as_dict(), f"{report.text()}\nWrote {args.out}."
 

@@ -187,6 +187,21 @@ def test_import_with_every_flag_is_what_training_starts_from(tmp_path, capsys, m
     assert "holds a checkpoint already" in err
 
 
+def test_import_into_the_network_of_a_recipe(tmp_path, capsys):
+    thin = {"stem_width": 8, "widths": (8, 16, 32, 64), "stage_sizes": (1, 1, 1, 1), "strides": (1, 2, 2, 1)}
+    model = vidrec.create_model("tsm_resnet18", num_classes=6, stem="half", **thin)
+    variables = model.init(jax.random.key(1), np.zeros((1, 8, 32, 32, 3), np.float32), train=False)
+    np.savez(tmp_path / "weights.npz", **to_torch(model, variables))
+    command = ("import", "--weights", tmp_path / "weights.npz", "--out", tmp_path / "out")
+    recipe = ("--config", "configs/demo.py:tsm", "--config.model.shift_every=2")
+    assert call(capsys, *command, *recipe)[0] == 0
+    loaded = vidrec.load(tmp_path / "out")
+    assert (loaded.model.shift_every, loaded.model.num_classes, loaded.config.data.image_size) == (2, 6, 32)
+    for wrong in ((), ("--model", "tsm_resnet18", *recipe), ("--num-frames", 8, *recipe)):
+        status, _, err = call(capsys, *command, *wrong)
+        assert (status, "give either --model" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("command", "status", "told"),
     [

@@ -128,7 +128,9 @@ def test_colours_are_exchanged(vit, timesformer):
 def test_import_finds_the_number_of_classes(timesformer, tmp_path):
     np.savez(tmp_path / "weights.npz", **timesformer)
     name = f"{small.__module__}:small"
-    report = import_weights(name, tmp_path / "weights.npz", tmp_path / "out", num_frames=4, image_size=16, bgr=True)
+    report = import_weights(
+        plain_config(name, num_frames=4, image_size=16), tmp_path / "weights.npz", tmp_path / "out", bgr=True
+    )
     assert not report.missing
     with Checkpoints(tmp_path / "out" / "checkpoints") as checkpoints:
         _, config, classes = checkpoints.describe(0)

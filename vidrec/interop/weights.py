@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from vidrec import config as configuration
 from vidrec.errors import UsageError
@@ -15,22 +15,30 @@ from vidrec.train.checkpoint import Checkpoints, Snapshot
 from vidrec.train.start import build_model
 
 
+def plain_config(name: str, *, num_frames: int = 8, image_size: int = 224) -> FrozenConfigDict:
+    """The configuration of a network with its name's own fields."""
+    config = configuration.base()
+    config.model.update(name=name, num_frames=num_frames)
+    config.model.update({key: value for key, value in model_fields(name).items() if key not in config.model})
+    config.data.image_size = image_size
+    return FrozenConfigDict(config)
+
+
 def import_weights(
-    name: str,
+    config: FrozenConfigDict,
     weights: str | Path,
     out: str | Path,
     *,
     num_classes: int | None = None,
-    num_frames: int = 8,
-    image_size: int = 224,
     classes: str | Path | None = None,
     allow_missing: tuple[str, ...] = (),
     bgr: bool = False,
 ) -> Report:
-    """Reads PyTorch weights into the network `name` and writes them to `out` as a checkpoint of step 0.
+    """Reads PyTorch weights into the network of a configuration and writes them to `out` as a checkpoint of step 0.
 
     Args:
-      num_classes: size of the classifier; None takes it from `classes` or from the file.
+      config: of a recipe, or from `plain_config`.
+      num_classes: size of the classifier; None takes it from `classes`, from the configuration or from the file.
       classes: text file with one class name per line, in label order; without it classes are called "class 0", ...
       allow_missing: patterns of parameters that the file need not have; they keep their initial values.
       bgr: the weights were trained on pictures whose colours are in the order blue, green, red (see `from_bgr`).
@@ -40,21 +48,19 @@ def import_weights(
       VidrecError: the file cannot be read or does not fill the network.
     """
     state_dict = from_bgr(read(weights)) if bgr else read(weights)
-    names = Path(classes).read_text(encoding="utf-8").splitlines() if classes else None
-    count = num_classes or (len(names) if names else classifier_size(state_dict))
+    names = Path(classes).read_text(encoding="utf-8").splitlines() if classes else []
+    count = num_classes or len(names) or config.model.num_classes or classifier_size(state_dict)
     names = names or [f"class {number}" for number in range(count)]
     if len(names) != count:
         raise UsageError(f"{classes} lists {len(names)} classes, but --num-classes is {count}")
-    config = configuration.base()
-    config.model.update(name=name, num_classes=count, num_frames=num_frames)
-    config.model.update({key: value for key, value in model_fields(name).items() if key not in config.model})
-    config.data.image_size = image_size
-    config = FrozenConfigDict(config)
+    made = ConfigDict(config)
+    made.model.num_classes = count
+    config = FrozenConfigDict(made)
     variables, report = convert(
         build_model(config, names),
         state_dict,
-        image_size=image_size,
-        num_frames=num_frames,
+        image_size=config.data.image_size,
+        num_frames=config.model.num_frames,
         allow_missing=allow_missing,
     )
     with Checkpoints(Path(out) / "checkpoints", writer=True) as checkpoints:
