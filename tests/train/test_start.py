@@ -4,14 +4,17 @@ import pytest
 
 from vidrec.errors import UsageError
 from vidrec.train.start import build_model, evaluation_steps, mesh_for, open_training_records, training_stream
+from vidrec.train.tasks import make_task
 
 
 def test_a_position_says_where_the_stream_goes_on(tiny_config):
     config = tiny_config()
     source = open_training_records(config)
     model = build_model(config, source.classes)
-    old, _ = training_stream(config, source, model, {"version": 1, "step": 3, "clip": 24})  # without "replaced"
-    new, batches = training_stream(config, source, model, {"version": 1, "step": 3, "clip": 24, "replaced": [5]})
+    task = make_task(model, config)
+    position = {"version": 1, "step": 3, "clip": 24}  # as older checkpoints have it, without "replaced"
+    old, _ = training_stream(config, source, model, task, position)
+    new, batches = training_stream(config, source, model, task, {**position, "replaced": [5]})
     assert (old.replaced, new.replaced) == (set(), {5})
     with batches:
         assert next(batches).record.tolist() == new.wanted(3) == old.wanted(3)
