@@ -153,7 +153,7 @@ def test_import_with_every_flag_is_what_training_starts_from(tmp_path, capsys, m
     name = "own_network:tiny"
     model = vidrec.create_model(name, num_classes=5, num_frames=3)
     variables = model.init(jax.random.key(1), np.zeros((1, 3, 16, 16, 3), np.float32), train=False)
-    weights = {key: np.ascontiguousarray(array) for key, array in to_torch(model, variables).items()}
+    weights = to_torch(model, variables)
     np.savez("weights.npz", **weights)
     safetensors.numpy.save_file(weights, "weights.safetensors")
     Path("classes.txt").write_text("left\nright\n")

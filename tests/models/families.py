@@ -7,17 +7,19 @@ import jax.numpy as jnp
 
 from vidrec.models.registry import clip_shape, create_model
 
-RESNET = {"num_frames": 4, "stem": "half", "stem_width": 8, "widths": (8, 16, 16, 16), "stage_sizes": (1, 1, 1, 1)}
+RESNET = {
+    "num_frames": 4, "stem": "half", "stem_width": 8, "widths": (16, 16), "stage_sizes": (1, 1), "strides": (1, 2)
+}  # fmt: skip
 TRANSFORMER = {"num_frames": 4, "image_size": 32, "patch_size": 8, "dim": 16, "depth": 2, "heads": 2}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "tsn": ("tsn_resnet18", RESNET),
     "tsm": ("tsm_resnet50", RESNET),
     "stm": ("stm_resnet50", RESNET),
     "stm-basic": ("stm_resnet18", RESNET),
-    "tdn": ("tdn_resnet50", {**RESNET, "widths": (16, 16, 16, 16)}),
-    "ttsn": ("ttsn_resnet50", {**RESNET, "widths": (16, 16, 16, 16)}),
+    "tdn": ("tdn_resnet50", RESNET),
+    "ttsn": ("ttsn_resnet50", RESNET),
     "ttsn-tsn": ("ttsn_resnet50", {**RESNET, "backbone": "tsn", "tss_head": "clip"}),
-    "tefe": ("tefe_resnet50", {**RESNET, "te": (1, 1, 0, 0), "fe": (0, 0, 1, 1)}),
+    "tefe": ("tefe_resnet50", {**RESNET, "te": (1, 0), "fe": (0, 1)}),
     "tcm": ("tcm_resnet18", {**RESNET, "tcm_patch": 5}),
     "direcformer": ("direcformer_base", {**TRANSFORMER, "num_orders": 5}),
     "timesformer": ("timesformer_base", TRANSFORMER),

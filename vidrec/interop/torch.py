@@ -170,9 +170,9 @@ def as_here(path: str, array: Any) -> np.ndarray:
 
 
 def as_torch(path: str, array: Any) -> np.ndarray:
-    """The inverse of `as_here`."""
+    """The inverse of `as_here`, laid out in memory as its axes are, since safetensors writes memory as it lies."""
     array = np.asarray(array, np.float32)
-    return np.moveaxis(array, (-1, -2), (0, 1)) if path.endswith("kernel") else array
+    return np.ascontiguousarray(np.moveaxis(array, (-1, -2), (0, 1))) if path.endswith("kernel") else array
 
 
 def fit(path: str, key: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
