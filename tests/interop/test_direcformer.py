@@ -7,7 +7,7 @@ import pytest
 from tests.quick import jit
 from vidrec.errors import UsageError, VidrecError
 from vidrec.interop.torch import convert, to_torch
-from vidrec.interop.weights import from_bgr, import_weights
+from vidrec.interop.weights import from_bgr, import_weights, plain_config
 from vidrec.models.registry import create_model
 from vidrec.train.checkpoint import Checkpoints
 

@@ -174,6 +174,9 @@ def test_initial_values():
     assert np.std(block["attn"]["qkv"]["kernel"]) == pytest.approx(0.02, rel=0.05)
     assert np.std(params["order"]["kernel"]) == pytest.approx(0.02, rel=0.15)
     assert np.std(embed["time_embed"]) == pytest.approx(1, rel=0.2)
+    wide = initial(make(dim=96, init_std=0.1))["params"]
+    assert np.std(wide["blocks_0"]["mlp"]["fc1"]["kernel"]) == pytest.approx(0.1, rel=0.05)
+    assert not wide["blocks_0"]["temporal_fc"]["kernel"].any()
     assert np.abs(embed["proj"]["kernel"]).max() == pytest.approx((8 * 8 * 3) ** -0.5, rel=0.01)
     assert not initial(make())["params"]["patch_embed"]["time_embed"].any()
 
@@ -242,6 +245,7 @@ def test_dropout_is_before_the_heads():
         ({"dropout": -0.1}, "dropout"),
         ({"mlp_ratio": 0}, "mlp_ratio"),
         ({"time_embed_std": -1.0}, "time_embed_std"),
+        ({"init_std": 0.0}, "init_std"),
         ({"remat": "all"}, "remat"),
         ({"dtype": "float"}, "dtype"),
     ],

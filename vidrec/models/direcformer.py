@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from vidrec.errors import UsageError, VidrecError
 from vidrec.models.fields import check_choice, check_has_effect
-from vidrec.models.vit import MLP, Embedding, Tokens, dense, drop_path, layer_norm
+from vidrec.models.vit import MLP, STD, Dense, Embedding, Tokens, dense, drop_path, layer_norm
 from vidrec.ops.attention import Map, cosine_attention, softmax_attention
 from vidrec.types import ModelOutput
 
@@ -36,7 +36,7 @@ class Attention(nn.Module):
     heads: int
     kind: str = "softmax"
     cos_scale: str = "1"
-    dtype: DTypeLike = jnp.float32
+    dense: Dense = dense
 
     @nn.compact
     def __call__(
@@ -44,7 +44,7 @@ class Attention(nn.Module):
     ) -> tuple[Float[Array, "*b s d"], Map]:
         """`first`, a token of size 1 where `x` has several, is one more key and value before those of `x`."""
         dim = x.shape[-1]
-        project = dense(3 * dim, name="qkv", dtype=self.dtype)
+        project = self.dense(3 * dim, name="qkv")
         query, key, value = self.split(project(x))
         if first is not None:
             shape = (*key.shape[:-3], 1, *key.shape[-2:])
@@ -58,7 +58,7 @@ class Attention(nn.Module):
         else:
             scale = 1 / key.shape[-3] if self.cos_scale == "1/keys" else 1.0
             y, weights = cosine_attention(query, key, value, scale=scale)
-        return dense(dim, name="proj", dtype=self.dtype)(y.reshape(x.shape)), weights
+        return self.dense(dim, name="proj")(y.reshape(x.shape)), weights
 
     def split(self, qkv: Float[Array, "*b s d3"]) -> tuple[Float[Array, "*b s h d"], ...]:
         """Query, key and value of every head; channels are ordered by them, then head."""
@@ -91,29 +91,29 @@ class Block(nn.Module):
     time_cls_key: bool = False
     rate: float = 0.0
     train: bool = False
-    dtype: DTypeLike = jnp.float32
+    dense: Dense = dense
+    norm: Callable[..., nn.LayerNorm] = layer_norm
 
     @nn.compact
     def __call__(self, x: Tokens) -> tuple[Tokens, Float[Array, "b n t t"]]:
         batch, _, dim = x.shape
-        dense_, norm = partial(dense, dtype=self.dtype), partial(layer_norm, dtype=self.dtype)
         drop = partial(drop_path, rate=self.rate, train=self.train)
         cls, patches = x[:, :1], x[:, 1:].reshape(batch, -1, self.num_frames, dim)
 
-        temporal_norm1 = norm(name="temporal_norm1")
+        temporal_norm1 = self.norm(name="temporal_norm1")
         first = temporal_norm1(cls)[:, None] if self.time_cls_key else None
         y, time_map = self.time(name="temporal_attn")(temporal_norm1(patches), first)
-        patches = patches + dense_(dim, name="temporal_fc", zero=True)(drop(y))
+        patches = patches + self.dense(dim, name="temporal_fc", std=0)(drop(y))
 
         copies = jnp.broadcast_to(cls[:, None], (batch, self.num_frames, 1, dim))
         frames = jnp.concatenate([copies, jnp.swapaxes(patches, 1, 2)], axis=2)
-        y, space_map = self.space(name="attn")(norm(name="norm1")(frames))
+        y, space_map = self.space(name="attn")(self.norm(name="norm1")(frames))
         y = drop(y)
         cls = cls + y[:, :, 0].mean(1, keepdims=True, dtype=jnp.float32).astype(y.dtype)
         patches = patches + jnp.swapaxes(y[:, :, 1:], 1, 2)
 
         x = jnp.concatenate([cls, patches.reshape(batch, -1, dim)], axis=1)
-        x = x + drop(MLP(self.mlp_hidden, self.dtype, name="mlp")(norm(name="norm2")(x)))
+        x = x + drop(MLP(self.mlp_hidden, self.dense, name="mlp")(self.norm(name="norm2")(x)))
         for name, value in {"time_attention": time_map, "space_attention": space_map, "tokens": x}.items():
             self.sow("intermediates", name, value)
         return x, time_map[..., -self.num_frames :].mean(2)
@@ -144,7 +144,8 @@ class DirecFormer(nn.Module):
       cos_scale: factor of the cosines: "1", or "1/keys" (sums of cosines grow with the number of keys).
       dropout: probability, before the heads.
       drop_path: probability that a branch is skipped, in the last block; rising linearly from 0 in the first.
-      time_embed_std: standard deviation that the time embeddings start from; short runs from scratch want about 1.
+      init_std: standard deviation that linear layers start from; narrow networks from scratch want about 1 / sqrt(dim).
+      time_embed_std: that of the time embeddings; short runs from scratch want about 1.
       dtype: type of the computation; parameters, softmax, cosines, norms and heads are float32.
       remat: "block" recomputes every block in the backward pass instead of keeping its activations; "none" keeps them.
     """
@@ -165,6 +166,7 @@ class DirecFormer(nn.Module):
     cos_scale: str = "1"
     dropout: float = 0.0
     drop_path: float = 0.1
+    init_std: float = STD
     time_embed_std: float = 0.0
     dtype: DTypeLike = "float32"
     remat: str = "none"
@@ -187,11 +189,10 @@ class DirecFormer(nn.Module):
         for field in ("num_frames", "image_size", "patch_size", "dim", "depth", "heads"):
             if getattr(self, field) < 1:
                 raise UsageError(f"{field}={getattr(self, field)} must be 1 or more")
-        if self.num_orders < 0 or self.time_embed_std < 0 or self.mlp_ratio <= 0:
-            raise UsageError(
-                f"num_orders={self.num_orders} and time_embed_std={self.time_embed_std} must be 0 or more, "
-                f"mlp_ratio={self.mlp_ratio} more than 0"
-            )
+        if self.num_orders < 0 or self.time_embed_std < 0:
+            raise UsageError(f"num_orders={self.num_orders} and time_embed_std={self.time_embed_std} must be 0 or more")
+        if self.mlp_ratio <= 0 or self.init_std <= 0:
+            raise UsageError(f"mlp_ratio={self.mlp_ratio} and init_std={self.init_std} must be more than 0")
         for field in ("dropout", "drop_path"):
             if not 0 <= getattr(self, field) < 1:
                 raise UsageError(f"{field}={getattr(self, field)} is a probability: it must be at least 0, below 1")
@@ -225,30 +226,28 @@ class DirecFormer(nn.Module):
 
     def blocks(self, train: bool, dtype: DTypeLike) -> list[Callable[..., Block]]:
         """Constructors of the blocks."""
-        attention = partial(Attention, self.heads, cos_scale=self.cos_scale, dtype=dtype)
-        make = nn.remat(Block) if self.remat == "block" else Block
-        return [
-            partial(
-                make,
-                self.num_frames,
-                int(self.dim * self.mlp_ratio),
-                partial(attention, self.time_attn),
-                partial(attention, self.space_attn),
-                self.time_cls_key,
-                float(rate),
-                train,
-                dtype,
-            )
-            for rate in np.linspace(0, self.drop_path, self.depth)
-        ]
+        linear = partial(dense, dtype=dtype, std=self.init_std)
+        attention = partial(Attention, self.heads, cos_scale=self.cos_scale, dense=linear)
+        block = partial(
+            nn.remat(Block) if self.remat == "block" else Block,
+            self.num_frames,
+            int(self.dim * self.mlp_ratio),
+            partial(attention, self.time_attn),
+            partial(attention, self.space_attn),
+            self.time_cls_key,
+            train=train,
+            dense=linear,
+            norm=partial(layer_norm, dtype=dtype),
+        )
+        return [partial(block, rate=float(rate)) for rate in np.linspace(0, self.drop_path, self.depth)]
 
     def classify(self, cls: Float[Array, "b d"], train: bool) -> tuple[Float[Array, "b k"], Float[Array, "b p"] | None]:
         """Scores of the classes and, with an order head, of the orders, in float32 (Eq. 12)."""
         drop = nn.Dropout(self.dropout, deterministic=not train)
         y = drop(layer_norm(name="norm")(cls))
-        logits = dense(self.num_classes, name="head")(y)
+        logits = dense(self.num_classes, name="head", std=self.init_std)(y)
         if not self.num_orders:
             return logits, None
         if self.separate_norms:
             y = drop(layer_norm(name="order_norm")(cls))
-        return logits, dense(self.num_orders + 1, name="order")(y)
+        return logits, dense(self.num_orders + 1, name="order", std=self.init_std)(y)

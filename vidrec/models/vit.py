@@ -1,5 +1,6 @@
 """What a vision transformer for video is made of beside its attention (Dosovitskiy et al., ICLR 2021; TimeSformer)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -12,14 +13,15 @@ from jaxtyping import Array, Float, Int
 from vidrec.errors import VidrecError
 from vidrec.models.layers import TORCH_DEFAULT
 
-NORMAL = nn.initializers.normal(0.02)  # published as cut at 2.0, which is a hundred deviations away
+STD = 0.02  # of initial weights; published as cut at 2.0, which is a hundred deviations away
 
 Tokens = Float[Array, "b s d"]
+Dense = Callable[..., nn.Dense]  # `dense` with a network's own settings filled in
 
 
-def dense(features: int, *, name: str, dtype: DTypeLike = jnp.float32, zero: bool = False) -> nn.Dense:
-    """A linear layer with the transformers' initialisation: normal, std 0.02 (or zeros), bias 0."""
-    kernel_init = nn.initializers.zeros if zero else NORMAL
+def dense(features: int, *, name: str, dtype: DTypeLike = jnp.float32, std: float = STD) -> nn.Dense:
+    """A linear layer that starts from normal weights of deviation `std` (0: zeros) and bias 0."""
+    kernel_init = nn.initializers.normal(std) if std else nn.initializers.zeros
     return nn.Dense(features, kernel_init=kernel_init, dtype=dtype, name=name)
 
 
@@ -32,12 +34,12 @@ class MLP(nn.Module):
     """Two linear layers with the exact (erf) GELU between, `[..., D]` in and out."""
 
     hidden: int
-    dtype: DTypeLike = jnp.float32
+    dense: Dense = dense
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        y = nn.gelu(dense(self.hidden, name="fc1", dtype=self.dtype)(x), approximate=False)
-        return dense(x.shape[-1], name="fc2", dtype=self.dtype)(y)
+        y = nn.gelu(self.dense(self.hidden, name="fc1")(x), approximate=False)
+        return self.dense(x.shape[-1], name="fc2")(y)
 
 
 class PatchProjection(nn.Module):
@@ -88,8 +90,8 @@ class Embedding(nn.Module):
                 f"image_size that is a multiple of patch_size={self.patch}"
             )
         side = self.image_size // self.patch
-        cls = self.param("cls_token", NORMAL, (1, 1, self.dim), jnp.float32)
-        places = self.param("pos_embed", NORMAL, (1, 1 + side * side, self.dim), jnp.float32)
+        cls = self.param("cls_token", nn.initializers.normal(STD), (1, 1, self.dim), jnp.float32)
+        places = self.param("pos_embed", nn.initializers.normal(STD), (1, 1 + side * side, self.dim), jnp.float32)
         times = self.param("time_embed", nn.initializers.normal(self.time_std), (1, frames, self.dim), jnp.float32)
         patches = PatchProjection(self.dim, self.patch, self.dtype, name="proj")(clips)
         place = resize_places(places, (height // self.patch, width // self.patch))[0]
