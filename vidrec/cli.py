@@ -256,9 +256,9 @@ def _summary(args: argparse.Namespace) -> tuple[Any, str]:
     if args.all == bool(args.config):
         raise UsageError("give either --config FILE[:arg] or --all")
     if args.all:
-        from vidrec.inspect.published import compare, table_text
+        from vidrec.inspect.published import ROWS, compare, table_text
 
-        table = compare()
+        table = compare(ROWS)
         return table, table_text(table)
     config = _load_config(args)
     fields = {key: value for key, value in config.model.items() if key != "name"}

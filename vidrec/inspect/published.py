@@ -4,6 +4,7 @@ Papers count differently: some add two operations per output of a BatchNorm (col
 correlations or attention products; a difference that remains is told in the network's own file.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vidrec.inspect.summary import summarize
@@ -85,7 +86,7 @@ ROWS = (
 )  # fmt: skip
 
 
-def compare(rows: tuple[Published, ...] = ROWS) -> list[dict[str, Any]]:
+def compare(rows: Sequence[Published]) -> list[dict[str, Any]]:
     """Measures each row's network: its own figures and the paper's, as plain values."""
     table = []
     for row in rows:
