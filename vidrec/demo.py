@@ -63,7 +63,7 @@ RESNET = {
 }  # fmt: skip
 TRANSFORMER = {
     "image_size": 32, "patch_size": 8, "dim": 64, "depth": 2, "heads": 4, "drop_path": 0.0, "dtype": "float32",
-    "time_embed_std": 1.0,  # too few steps to grow it from zero
+    "time_embed_std": 1.0, "init_std": 0.125,  # too few steps to grow from nothing, or from what suits a wide network
 }  # fmt: skip
 TOYS = {
     "tsn": Toy("tsn_resnet18", 80, "the mean of the frames"),
@@ -78,11 +78,11 @@ TOYS = {
     "ttsn": Toy(
         "ttsn_resnet50", 240, "attention between frames",
         {"bottleneck": False, "backbone": "tsn", "ett_pe_std": 1.5, "ett_inverse_std": 0.05},
-        lr=0.01, task={"name": "tss", "weight": 0.1},
+        task={"name": "tss", "weight": 0.1},
     ),
-    "timesformer": Toy("timesformer_base", 300, "attention in time and space", TRANSFORMER, 0.003, 1.0),
+    "timesformer": Toy("timesformer_base", 160, "attention in time and space", TRANSFORMER, 0.003, 1.0),
     "direcformer": Toy(
-        "direcformer_base", 300, "directed attention in time", {**TRANSFORMER, "num_orders": 100}, 0.003, 1.0,
+        "direcformer_base", 160, "directed attention in time", {**TRANSFORMER, "num_orders": 100}, 0.003, 1.0,
         {"name": "order", "order_weight": 0.1, "guided_weight": 0.1},
     ),
 }  # fmt: skip
