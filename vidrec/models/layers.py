@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vidrec.ops.depthwise import depthwise_conv
 from vidrec.ops.shift import temporal_taps
 
 KAIMING = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -34,12 +35,14 @@ def conv(
     groups: int = 1,
     use_bias: bool = False,
     kernel_init: nn.initializers.Initializer = KAIMING,
-) -> nn.Conv:
+) -> nn.Module:
     """A size x size convolution on `[..., H, W, C]`, padded by (size - 1) // 2 on every side.
 
     Three sizes (with one stride or three) make it one in time and space on `[B, T, H, W, C]`.
     """
     sizes = (size, size) if isinstance(size, int) else tuple(size)
+    if set(sizes) == {stride} == {1} and groups == 1 and not use_bias:
+        return PointwiseConv(features, sizes, kernel_init, dtype, name=name)
     return nn.Conv(
         features,
         sizes,
@@ -51,6 +54,24 @@ def conv(
         dtype=dtype,
         name=name,
     )
+
+
+class PointwiseConv(nn.Module):
+    """A 1x1 (or 1x1x1) convolution, stride 1, no bias, as the matrix product that it is: kernel `[1, 1, C, features]`.
+
+    Written as a convolution, its gradient would be computed from transposed copies of the features.
+    """
+
+    features: int
+    sizes: Sequence[int]
+    kernel_init: nn.initializers.Initializer = KAIMING
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w d"]:
+        shape = (*self.sizes, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        return x.astype(self.dtype) @ kernel.reshape(shape[-2:]).astype(self.dtype)
 
 
 def max_pool(x: Float[Array, "b t h w c"], size: int, stride: int, padding: int = 0) -> Float[Array, "b t h2 w2 c"]:
@@ -86,8 +107,7 @@ class TemporalConv(nn.Module):
 class DepthwiseConv(nn.Module):
     """A 3x3 convolution of each channel on its own, stride 1, zero padding 1, no bias, on `[..., H, W, C]`.
 
-    Kernel `[3, 3, 1, C]`. Nine shifted multiply-adds in one fused pass: grouped convolutions are slow on the few
-    channels this is used for (4 to 32), above all in the backward pass.
+    Kernel `[3, 3, 1, C]`; see `vidrec.ops.depthwise`.
     """
 
     kernel_init: nn.initializers.Initializer = TORCH_DEFAULT
@@ -96,7 +116,4 @@ class DepthwiseConv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
         kernel = self.param("kernel", self.kernel_init, (3, 3, 1, x.shape[-1]), jnp.float32).astype(self.dtype)
-        height, width = x.shape[-3:-1]
-        padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)])
-        taps = [kernel[i, j, 0] * padded[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
-        return sum(taps[1:], taps[0])
+        return depthwise_conv(x, kernel[:, :, 0])

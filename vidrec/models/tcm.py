@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vidrec.errors import UsageError
@@ -115,6 +117,28 @@ class ETA(nn.Module):
         return x.shape[0] * x.shape[1] * x.shape[-1] * (self.size or eta_size(x.shape[1]))
 
 
+class TripleConv(nn.Module):
+    """A 3x3 convolution in three groups of neighbouring channels, stride 1, no bias, on `[B, T, H, W, C]`.
+
+    Kernel `[3, 3, C / 3, C]`. Computed as an ordinary convolution with a kernel that is zero between the groups: for so
+    few channels that costs nothing, where grouped convolutions are ten times slower on a CPU.
+    """
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Features) -> Features:
+        channels = x.shape[-1]
+        size = channels // 3
+        kernel = self.param("kernel", KAIMING, (3, 3, size, channels), jnp.float32)
+        group = jnp.arange(channels) // size
+        whole = jnp.tile(kernel, (1, 1, 3, 1)) * (group[:, None] == group)
+        frames = x.reshape(-1, *x.shape[2:]).astype(self.dtype)
+        axes = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(frames, whole.astype(self.dtype), (1, 1), "SAME", dimension_numbers=axes)
+        return y.reshape(x.shape)
+
+
 class TAM(nn.Module):
     """Temporal attention module (section III-B): displacements and confidences to features, weighed over time.
 
@@ -137,7 +161,7 @@ class TAM(nn.Module):
     def __call__(self, y: Features) -> Features:
         conv, norm = self.layers
         for i in (0, 3, 6):
-            y = conv(y.shape[-1], 3, groups=3, name=f"conv1_{i}")(y)
+            y = TripleConv(y.dtype, name=f"conv1_{i}")(y)
             y = nn.relu(norm(name=f"conv1_{i + 1}_bn")(y))
         y = nn.relu(norm(name="conv1_10_bn")(conv(16, name="conv1_9")(y)))
         for i, channels in ((2, 32), (3, 64), (4, self.channels)):

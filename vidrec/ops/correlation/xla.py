@@ -20,7 +20,6 @@ from vidrec.ops.correlation.blocks import (
     by_column,
     by_row,
     over_blocks,
-    product,
     scores_of,
     spread,
     take_rows,
@@ -154,13 +153,13 @@ def find(block: Block, scores: Float[Array, "n k v y w"], edge: Outside, setting
         top = jnp.maximum(logits.max((1, 2)), jnp.where(edge.count > 0, 0, -jnp.inf))
     weights = jnp.exp(logits - spread(top))
     beyond = jnp.exp(jnp.where(edge.count > 0, -top, 0))
-    # one product instead of three sums over the block, in the block's own coordinates
-    keys, columns = weights.shape[1:3]
-    axes = jnp.stack([jnp.ones((keys, columns)), *jnp.mgrid[:keys, :columns]])
-    inside, sum_y, sum_x = jnp.moveaxis(product("skv,nkvyw->nsyw", axes, weights), 1, 0)
+    along_y, along_x = weights.sum(2), weights.sum(1)  # [N, k, rows, W], [N, v, rows, W]
+    inside = along_y.sum(1)
+    sum_y = (along_y * block.dy[:, :, None]).sum(1)
+    sum_x = (along_x * block.dx[:, None]).sum(1)
     total = inside + beyond * edge.count
-    y = (sum_y + inside * block.dy[0][:, None] + beyond * edge.y) / total
-    x = (sum_x + inside * block.dx[0] + beyond * edge.x) / total
+    y = (sum_y + beyond * edge.y) / total
+    x = (sum_x + beyond * edge.x) / total
     return Found(x, y, peak, peak_x, peak_y, top, total)
 
 
