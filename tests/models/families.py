@@ -10,6 +10,7 @@ from vidrec.models.registry import clip_shape, create_model
 RESNET = {
     "num_frames": 4, "stem": "half", "stem_width": 8, "widths": (16, 16), "stage_sizes": (1, 1), "strides": (1, 2)
 }  # fmt: skip
+RESNEXT3D = {"num_frames": 8, "stem_width": 8, "widths": (16, 16, 16, 16), "stage_sizes": (1, 1, 1, 1)}
 TRANSFORMER = {"num_frames": 4, "image_size": 32, "patch_size": 8, "dim": 16, "depth": 2, "heads": 2}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "tsn": ("tsn_resnet18", RESNET),
@@ -21,6 +22,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "ttsn-tsn": ("ttsn_resnet50", {**RESNET, "backbone": "tsn", "tss_head": "clip"}),
     "tefe": ("tefe_resnet50", {**RESNET, "te": (1, 0), "fe": (0, 1)}),
     "tcm": ("tcm_resnet18", {**RESNET, "tcm_patch": 5}),
+    "tcm-tea": ("tcm_resnet50", {**RESNET, "tcm_patch": 5, "tcm_host": "tea"}),
+    "tcm-resnext3d": ("tcm_resnet101", {**RESNEXT3D, "tcm_patch": 3, "tcm_host": "resnext3d"}),
     "direcformer": ("direcformer_base", {**TRANSFORMER, "num_orders": 5}),
     "timesformer": ("timesformer_base", TRANSFORMER),
 }
