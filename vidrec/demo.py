@@ -70,15 +70,15 @@ TOYS = {
     "tsm": Toy("tsm_resnet18", 160, "channels shifted in time"),
     "tdn": Toy("tdn_resnet50", 160, "differences of neighbouring frames"),
     "stm": Toy("stm_resnet18", 160, "motion between frames", {"reduction": 4}),  # 8 / 16 channels would be none
-    "tcm": Toy("tcm_resnet18", 160, "where things went, by correlation", {"tcm_patch": 7}),
+    "tcm": Toy("tcm_resnet18", 120, "where things went, by correlation", {"tcm_patch": 7}),
     "tefe": Toy(
-        "tefe_resnet50", 200, "excitation over time, 3D products",
+        "tefe_resnet50", 140, "excitation over time, 3D products",
         {"bottleneck": False, "te": (1, 1, 0, 0), "fe": (0, 0, 1, 1), "fe_init": "random"},
     ),
     "ttsn": Toy(
-        "ttsn_resnet50", 240, "attention between frames",
+        "ttsn_resnet50", 300, "attention between frames",
         {"bottleneck": False, "backbone": "tsn", "ett_pe_std": 1.5, "ett_inverse_std": 0.05},
-        task={"name": "tss", "weight": 0.1},
+        lr=0.03, task={"name": "tss", "weight": 0.1},
     ),
     "timesformer": Toy("timesformer_base", 160, "attention in time and space", TRANSFORMER, 0.003, 1.0),
     "direcformer": Toy(
