@@ -5,25 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.parity.goldens import as_clips, load
 from tests.quick import jit
 from vidrec.errors import UsageError
 from vidrec.ops.shift import temporal_shift, temporal_taps
-
-
-@pytest.mark.parametrize("case", "abcd")
-def test_equals_the_public_shift(case):
-    golden = load("temporal_shift")
-    frames = int(golden[f"{case}_T"])
-    shifted = temporal_shift(as_clips(golden[f"{case}_x"], frames), int(golden[f"{case}_div"]))
-    assert np.array_equal(shifted, as_clips(golden[f"{case}_out"], frames))
-
-
-@pytest.mark.parametrize("fold_div", [4, 8])
-def test_equals_the_shift_of_tsm(fold_div):
-    golden = load("tsm_shift")
-    assert np.array_equal(temporal_shift(as_clips(golden["x"], 4), fold_div), as_clips(golden[f"out_div{fold_div}"], 4))
-
 
 shift = jit(temporal_shift, static_argnums=1)
 frames_and_channels = st.tuples(st.integers(1, 5), st.sampled_from([1, 7, 16]))

@@ -28,6 +28,13 @@ def load(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+def names(pattern: str, *known: str) -> list[str]:
+    """The known goldens and whatever else VIDREC_GOLDENS holds under names of this pattern, e.g. "net_tcm_*"."""
+    elsewhere = os.environ.get("VIDREC_GOLDENS")
+    more = sorted(path.stem for path in Path(elsewhere).rglob(f"{pattern}.npz")) if elsewhere else []
+    return list(dict.fromkeys([*known, *more]))
+
+
 def weights(golden: dict[str, np.ndarray], mark: str = "w/") -> dict[str, np.ndarray]:
     """The state dict in a golden file: entries whose name starts with `mark`."""
     return {name.removeprefix(mark): array for name, array in golden.items() if name.startswith(mark)}
