@@ -153,11 +153,11 @@ def test_shapes_of_the_variants():
     assert parameters(eta_kernel=5)["tcm3"]["tam"]["eta"]["kernel"].shape == (5, 1, 1)
 
 
-@pytest.mark.parametrize("fields", [{"patch": 5}, {"sigma": 0.5}, {"tau": 0.1}, {"gaussian": "paper"}])
+@pytest.mark.parametrize("fields", [{"patch": 5}, {"sigma": 0.5}, {"tau": 1.0}, {"gaussian": "paper"}])
 def test_fields_of_the_match_have_an_effect(fields):
     layers = make().layers(train=False)
-    plain = TCMLayer(layers, reduction=4, patch=3)
-    other = TCMLayer(layers, **{"reduction": 4, "patch": 3, **fields})
+    plain = TCMLayer(layers, reduction=4, patch=3, tau=0.1)
+    other = TCMLayer(layers, **{"reduction": 4, "patch": 3, "tau": 0.1, **fields})
     variables = jit(lambda: plain.init(jax.random.key(0), FEATURES))()
     difference = jit(lambda v: plain.apply(v, FEATURES) - other.apply(v, FEATURES))(variables)
     assert float(jnp.abs(difference).max()) > 1e-4

@@ -2,9 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from tests.quick import jit
 from vidrec.inspect.summary import summarize
+from vidrec.interop.torch import torch_name
 from vidrec.models.registry import create_model
 from vidrec.models.tea import MotionExcitation, TEABlock, shift_init
 
@@ -73,3 +75,16 @@ def test_strided_block():
     block = TEABlock(8, 2, LAYERS, first=True)
     shape = jax.eval_shape(lambda: block.init_with_output(jax.random.key(0), CLIPS))[0].shape
     assert shape == (2, 4, 3, 3, 32)
+
+
+def test_names_in_the_public_code():
+    small = {"num_classes": 2, "stem_width": 8, "stage_sizes": (1,), "widths": (16,), "strides": (1,)}
+    model = create_model("tcm_resnet50", tcm_host="tea", parts="none", **small)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 32, 32, 3)), train=False))
+    paths = [path for tree in shapes.values() for path in flatten_dict(tree, sep="/")]
+    names = {torch_name(path) for path in paths}
+    assert {
+        "layer1.0.me.conv1.weight", "layer1.0.me.bn3.running_mean", "layer1.0.convs.0.weight", "layer1.0.bns.2.bias",
+        "layer1.0.bns.0.running_var", "layer1.0.shifts.3.conv.weight", "layer1.0.downsample.1.weight",
+    } <= names  # fmt: skip
+    assert not any("convs_" in name or "shifts_" in name for name in names)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vidrec.errors import UsageError
+from vidrec.errors import UsageError, VidrecError
 from vidrec.models import resnext3d
 from vidrec.models.fields import check_choice, check_has_effect
 from vidrec.models.layers import KAIMING, TORCH_DEFAULT, DepthwiseConv, Layers
@@ -174,7 +174,8 @@ class TAM(nn.Module):
 class TCMLayer(nn.Module):
     """x + TAM(MTDM(x)), or a part of it: x + TAM(MTDM(x)) without ETA (mtdm), x + ETA(x) (tam).
 
-    `[B, T, H, W, C]` in and out, T at least 2. Intermediate: "out", what is returned. Attributes as in `TCM`.
+    `[B, T, H, W, C]` in and out, T at least 2. Intermediate: "out", what is returned. Attributes as in `TCM`. Raises
+    VidrecError where the window's border lies outside the map for every position.
     """
 
     layers: Layers
@@ -191,6 +192,12 @@ class TCMLayer(nn.Module):
     def __call__(self, x: Features) -> Features:
         if self.parts == "tam":
             x = x + ETA(self.eta_kernel, name="eta")(x)
+        elif self.patch > 2 * max(x.shape[2:4]) - 1:
+            height, width = x.shape[2:4]
+            raise VidrecError(
+                f"tcm_patch={self.patch} reaches over the whole of maps of {height}x{width} from every position: take "
+                f"{2 * max(height, width) - 1} or less, larger pictures or earlier tcm_stages"
+            )
         else:
             mtdm = MTDM(
                 self.layers, self.reduction, self.patch, self.tempos, self.sigma, self.tau, self.gaussian, name="mtdm"
@@ -267,7 +274,11 @@ class TCM(TSM):
     def check_values(self) -> None:
         """Refuses values that cannot be."""
         stages = range(2, 2 + len(self.stage_sizes))
-        if not self.tcm_stages or sorted(set(self.tcm_stages) & set(stages)) != list(self.tcm_stages):
+        for field, example in (("tcm_stages", (3,)), ("tempos", ("fast",))):
+            if isinstance(getattr(self, field), str) or not isinstance(getattr(self, field), Sequence):
+                raise UsageError(f"{field}={getattr(self, field)!r} must be a tuple, such as {example}")
+        known = sorted(set(self.tcm_stages) & set(stages)) == list(self.tcm_stages)
+        if self.parts != "none" and not (self.tcm_stages and known):
             raise UsageError(f"tcm_stages={self.tcm_stages!r}: name stages of {list(stages)}, each once and in order")
         if not self.tempos or [tempo for tempo in TEMPOS if tempo in self.tempos] != list(self.tempos):
             raise UsageError(f"tempos={self.tempos!r}: name fast, slow or both, in this order")
