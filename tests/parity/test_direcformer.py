@@ -1,5 +1,7 @@
 """DirecFormer against its authors' network, and its orders, paths and losses against plain numpy and torch."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +79,37 @@ def test_gradients(name):
         assert_near(by_x, as_input(golden["grad_x"]), 1e-5)
 
 
+def assert_scores(model, golden, expected):
+    """Runs the tiny network on a golden's clips; expected scores are found by their shapes."""
+    variables, report = convert(model, weights(golden), image_size=model.image_size, num_frames=model.num_frames)
+    assert not report.missing
+    assert not report.unexpected
+    output = jit(lambda v: model.apply(v, as_input(golden["x"]), train=False))(variables)
+    scores = {array.shape: array for array in expected}
+    assert_near(output.logits, scores[output.logits.shape], 1e-5)
+    if output.order_logits.shape in scores:
+        assert_near(output.order_logits, scores[output.order_logits.shape], 1e-5)
+
+
+KINDS = {"c": "cosine", "s": "softmax"}
+
+
+@pytest.mark.parametrize("variant", ["cs", "ss", "sc", "cc"], ids=lambda variant: f"attention_variants-{variant}")
+def test_attention_variants(variant):
+    """The first letter is the attention in time, the second that in space."""
+    golden = load("attention_variants")
+    model = network(time_attn=KINDS[variant[0]], space_attn=KINDS[variant[1]])
+    expected = [array for key, array in golden.items() if variant in re.split("[^a-z]", key)]
+    assert_scores(model, {**load("direcformer_tiny_cs_small"), **golden}, expected)
+
+
+def test_embed_resize():
+    """Weights for 8 frames of 32 x 32 in a network for others: the nearest embeddings."""
+    golden = load("embed_resize")
+    model = network(num_frames=golden["x"].shape[2], image_size=golden["x"].shape[-1])
+    assert_scores(model, {**load("direcformer_tiny_cs_small"), **golden}, golden.values())
+
+
 def test_weights_go_back_unchanged():
     state_dict = weights(load("direcformer_tiny_cs_small"))
     wrapped = {f"module.model.{key}": array for key, array in state_dict.items()}
@@ -117,9 +150,12 @@ def test_order_matrices():
     assert np.array_equal(order_signs(golden["perms"], rule="released"), golden["released_d_matrix"])
 
 
-def test_self_loss_small():
-    golden = load("self_loss_small")
+@pytest.mark.parametrize("name", ["self_loss_small", "self_loss"])
+def test_self_loss(name):
+    golden = load(name)
     maps, orders = jnp.asarray(golden["temporal_attn"]), jnp.asarray(golden["o"])
+    if name == "self_loss":  # by head; patches of all clips on one axis
+        maps = maps.mean(2).reshape(len(maps), len(orders), -1, *maps.shape[-2:])
     assert_near(guided_loss(maps, orders), golden["loss_paper"], 1e-5)
     assert_near(guided_loss(maps, orders, rule="released"), golden["loss_released_matrix"], 1e-5)
     assert_near(guided_loss(0 * maps, orders), golden["loss_paper_at_zero_attn"], 1e-6)

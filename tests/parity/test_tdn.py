@@ -15,6 +15,7 @@ from vidrec.interop.names import rules_of
 from vidrec.interop.torch import as_torch, convert, fill, to_torch, torch_name
 from vidrec.models.layers import TemporalConv
 from vidrec.models.registry import create_model
+from vidrec.models.resnet import Bottleneck
 from vidrec.models.tdn import MSE, nearest_index, shift_init
 
 FRAMES = 8
@@ -75,6 +76,39 @@ def test_mse(name, train):
             assert_near(np.asarray(moved[f"mse.{key}"]), value, 1e-5)
 
 
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("name", ["bottleneck_shift_s2_T8"])
+def test_strided_block(name, train):
+    golden, mode = load(name), "train" if train else "eval"
+    x = as_clips(golden["x"], FRAMES)
+    variables, step = strided_block(x, weights(golden, "w:"), as_clips(golden["cot"], FRAMES), train)
+    (by_params, by_x), (out, stats) = step(variables["params"], x)
+    assert_near(out, as_clips(golden[f"{mode}_out"], FRAMES), 1e-5)
+    assert_near(by_x, as_clips(golden[f"{mode}_gx"], FRAMES), 1e-4)
+    found = {torch_name(path): as_torch(path, array) for path, array in flatten_dict(by_params, sep="/").items()}
+    for key, gradient in weights(golden, f"{mode}_g:").items():
+        assert_near(found[key], gradient, 1e-4, absolute=1e-4)
+    if train:
+        moved = {torch_name(path): value for path, value in flatten_dict(stats, sep="/").items()}
+        for key, value in weights(golden, "after_train:").items():
+            assert_near(np.asarray(moved[key]), value, 1e-5)
+
+
+def strided_block(x, state_dict, cotangent, train):
+    """Variables of a block of stride 2 and width 16, and its output's and gradients' function."""
+    net = create_model("tdn_resnet50", num_classes=2, widths=(8, 16), stage_sizes=(1, 1), strides=(1, 2))
+    layers = net.layers(train)
+    block = Bottleneck(16, 2, layers, **net.block_fields(3, 0, layers))
+    variables, report = fill(jax.eval_shape(lambda: dict(block.init(jax.random.key(0), x))), state_dict)
+    assert report.missing == report.unexpected == report.reshaped == []
+
+    def loss(params, x):
+        out, updated = block.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        return jnp.sum(out * cotangent), (out, updated.get("batch_stats", {}))
+
+    return variables, jit(jax.grad(loss, (0, 1), has_aux=True))
+
+
 def test_shift_module():
     golden = load("shift_module")
     x, module = as_clips(golden["x"], FRAMES), TemporalConv(shift_init)
@@ -89,9 +123,10 @@ STAGES = {"fusion1": "fusion1", "fusion2": "fusion2", "stage3": "layer2_bak", "s
 STAGES["stage5"] = "layer4_bak"
 
 
-@pytest.mark.parametrize("frames", [8, 16])
-def test_net_tdn_resnet50_w8(frames):
-    golden = load(f"net_tdn_resnet50_T{frames}_w8")
+@pytest.mark.parametrize("name", ["net_tdn_resnet50_T8_w8", "net_tdn_resnet50_T16_w8"])
+def test_network(name):
+    golden = load(name)
+    frames = int(golden["T"])
     state_dict = weights(load("net_tdn_resnet50_T8_w8"), "w:")
     model = create_model("tdn_resnet50", num_classes=11, num_frames=frames, widths=(8, 16, 32, 64), stem_width=8)
     assert model.fusion_weights == tuple(golden["alpha_beta"])

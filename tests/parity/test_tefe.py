@@ -16,13 +16,14 @@ FRAMES = 8
 
 
 def network(**fields) -> TEFE:
-    return TEFE(num_classes=2, num_frames=FRAMES, widths=(8,), stage_sizes=(1,), strides=(1,), **fields)
+    given = {"num_frames": FRAMES, "strides": (1,), **fields}
+    return TEFE(num_classes=2, widths=(8,), stage_sizes=(1,), **given)
 
 
 def make_block(**fields) -> Bottleneck:
     net = network(**fields)
     layers = net.layers(train=False)
-    return Bottleneck(8, 1, layers, **net.block_fields(2, 0, layers))
+    return Bottleneck(8, net.strides[0], layers, **net.block_fields(2, 0, layers))
 
 
 def filled(module, x, state_dict, at: str = ""):
@@ -34,22 +35,26 @@ def filled(module, x, state_dict, at: str = ""):
     return {name: tree[at] for name, tree in variables.items()} if at else variables
 
 
-@pytest.fixture(scope="module")
-def tam():
-    return load("tam_t8")
+@pytest.fixture(scope="module", params=["tam_t8", "tam_t16"])
+def tam(request):
+    return load(request.param)
+
+
+def frames_of(golden) -> int:
+    return golden["pooled"].shape[-1]
 
 
 def te_of(golden, train: bool):
-    te = TE(network(te=(1,), fe=(0,)).layers(train))
-    x = as_clips(golden["x"], FRAMES)
+    te = TE(network(num_frames=frames_of(golden), te=(1,), fe=(0,)).layers(train))
+    x = as_clips(golden["x"], frames_of(golden))
     return te, x, filled(te, x, {f"tam.{key}": array for key, array in weights(golden).items()}, "te")
 
 
-@pytest.mark.parametrize("train", [False, True], ids=["tam_t8-eval", "tam_t8-train"])
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 def test_te_is_the_temporal_adaptive_module(tam, train):
     te, x, variables = te_of(tam, train)
     out, state = jit(lambda v: te.apply(v, x, mutable=["batch_stats", "intermediates"]))(variables)
-    assert_near(out, as_clips(tam["out_train" if train else "out_eval"], FRAMES), 1e-5)
+    assert_near(out, as_clips(tam["out_train" if train else "out_eval"], frames_of(tam)), 1e-5)
     if not train:
         assert_near(state["intermediates"]["taps"][0].swapaxes(1, 2), tam["kernel"], 1e-5)
         assert_near(state["intermediates"]["activation"][0].swapaxes(1, 2), tam["activation"], 1e-5)
@@ -59,11 +64,11 @@ def test_statistics_after_training_are_those_of_rows_and_of_frames(tam):
     """G.1 normalises 2T values over clips and channels, L.1 the reduced channels over clips and frames."""
     te, x, variables = te_of(tam, train=True)
     _, state = jit(lambda v: te.apply(v, x, mutable=["batch_stats"]))(variables)
-    rows = tam["pooled"].reshape(-1, FRAMES) @ weights(tam)["G.0.weight"].T
+    rows = tam["pooled"].reshape(-1, frames_of(tam)) @ weights(tam)["G.0.weight"].T
     moved = 0.9 * weights(tam)["G.1.running_var"] + 0.1 * rows.var(0, ddof=1)
     assert_near(np.asarray(state["batch_stats"]["long_bn"]["var"]), moved, 1e-5)
     padded = np.pad(tam["pooled"], ((0, 0), (0, 0), (1, 1)))
-    windows = np.stack([padded[..., t : t + 3] for t in range(FRAMES)], 1)  # [B, T, C, 3]
+    windows = np.stack([padded[..., t : t + 3] for t in range(frames_of(tam))], 1)  # [B, T, C, 3]
     hidden = np.einsum("btck,ock->bto", windows, weights(tam)["L.0.weight"])
     moved = 0.9 * weights(tam)["L.1.running_mean"] + 0.1 * hidden.mean((0, 1))
     assert_near(np.asarray(state["batch_stats"]["short_bn"]["mean"]), moved, 1e-5)
@@ -71,13 +76,13 @@ def test_statistics_after_training_are_those_of_rows_and_of_frames(tam):
 
 def test_te_gradients(tam):
     te, x, variables = te_of(tam, train=False)
-    cotangent = as_clips(tam["cotangent"], FRAMES)
+    cotangent = as_clips(tam["cotangent"], frames_of(tam))
 
     def loss(params, x):
         return jnp.sum(te.apply({**variables, "params": params}, x) * cotangent)
 
     by_params, by_x = jit(jax.grad(loss, (0, 1)))(variables["params"], x)
-    assert_near(by_x, as_clips(tam["grad_x"], FRAMES), 1e-4)
+    assert_near(by_x, as_clips(tam["grad_x"], frames_of(tam)), 1e-4)
     paths = {f"te/{path}": grad for path, grad in flatten_dict(by_params, sep="/").items()}
     found = {torch_name(path): as_torch(path, grad) for path, grad in paths.items()}
     assert len(found) == len(weights(tam, "g/"))
@@ -88,11 +93,14 @@ def test_te_gradients(tam):
 @pytest.mark.parametrize(
     ("position", "out"),
     [("before_conv2", "out_tanet_before_conv2"), ("after_conv2", "out_te_after_conv2")],
-    ids=["te_block_s1-before_conv2", "te_block_s1-after_conv2"],
+    ids=["before_conv2", "after_conv2"],
 )
-def test_te_block(position, out):
-    golden = load("te_block_s1")
-    block, x = make_block(te=(1,), fe=(0,), te_position=position), as_clips(golden["x"], FRAMES)
+@pytest.mark.parametrize("name", ["te_block_s1", "te_block_s2"])
+def test_te_block(name, position, out):
+    golden = load(name)
+    stride = golden["x"].shape[-1] // golden[out].shape[-1]
+    block = make_block(te=(1,), fe=(0,), te_position=position, strides=(stride,))
+    x = as_clips(golden["x"], FRAMES)
     variables = filled(block, x, weights(golden))
     assert_near(jit(block.apply)(variables, x), as_clips(golden[out], FRAMES), 1e-5)
 
