@@ -59,6 +59,8 @@ def test_slips_in_the_file(recipe, line, told):
         ("--config.model.width=(1,2)", "'model.width' (did you mean 'widths'?)"),
         ("--config.optim.clip_norm=nan", "optim.clip_norm is nan"),
         ("--config.data.mean=(0.5,0.5,1e999)", "must be finite"),
+        ("--config.eval.average=scores", "eval.average is 'scores', but must be one of ('softmax', 'logits')"),
+        ("--config.eval.crops=2", "eval.crops is 2, but must be one of (1, 3)"),
     ],
 )
 def test_slips_on_the_command_line(recipe, override, told):

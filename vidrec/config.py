@@ -34,6 +34,7 @@ FieldsOf = Callable[[str], Mapping[str, Any]]  # name of a network or task -> it
 _KINDS = {"model": "network", "task": "task"}
 _AT_LEAST_ONE = ("model.num_frames", "data.image_size", "data.threads", "train.batch_size", "train.log_every")
 _AT_LEAST_ONE += ("train.checkpoint_every", "train.keep", "eval.batch_size", "eval.clips")
+_CHOICES = {"eval.crops": (1, 3), "eval.average": ("softmax", "logits")}
 
 
 def base() -> ConfigDict:
@@ -103,9 +104,11 @@ def base() -> ConfigDict:
 
     c.eval = ConfigDict()
     c.eval.batch_size = 64
-    c.eval.clips = 1  # 1: segment centres; more: draws seeded by video and clip
     c.eval.image_size = ()  # (height, width) of evaluation pictures; (): data.image_size both ways
+    # Views of each video that `vidrec eval` averages; evaluations within training see one clip and its centre.
+    c.eval.clips = 1  # 1: segment centres; more: draws seeded by video and clip
     c.eval.crops = 1  # 1: centre | 3: left, centre and right along the long side
+    c.eval.average = "softmax"  # of the views: softmax (of their scores) | logits (softmax of the mean)
 
     c.mesh = ConfigDict()
     c.mesh.data = -1  # devices along the batch; -1: all
@@ -152,6 +155,10 @@ def check(
         section, _, key = name.partition(".")
         if config[section][key] < 1:
             raise UsageError(f"{where}: config.{name} is {config[section][key]}, but must be at least 1")
+    for name, choices in _CHOICES.items():
+        section, _, key = name.partition(".")
+        if config[section][key] not in choices:
+            raise UsageError(f"{where}: config.{name} is {config[section][key]!r}, but must be one of {choices}")
     if len(config.data.color_jitter) not in (0, 4) or len(config.data.resize) > 2:
         raise UsageError(f"{where}: data.color_jitter has 0 or 4 values, data.resize at most 2; see vidrec/config.py")
     if model_fields:

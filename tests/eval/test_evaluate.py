@@ -1,11 +1,19 @@
 """What is counted, from scores whose right answer is known."""
 
+import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_collections import ConfigDict, FrozenConfigDict
 
-from vidrec.eval.evaluate import Evaluation
+from vidrec.data.clips import ClipSpec, EvalReader
+from vidrec.data.feed import normalize
+from vidrec.data.records import open_records
+from vidrec.eval.evaluate import Evaluation, evaluate, make_evaluator, softmax
+from vidrec.train.sharding import make_mesh
+from vidrec.types import ModelOutput
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -67,3 +75,56 @@ def test_top_k_is_membership_in_the_k_best(seed, k):
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     among = [y in row for y, row in zip(labels, best, strict=True)]
     assert make(scores, labels).top(k) == pytest.approx(np.mean(among))
+
+
+class Colours(nn.Module):
+    """A network without weights, whose scores differ widely from view to view."""
+
+    num_frames: int = 4
+    clip_length: int = 4
+
+    def __call__(self, clips, *, train):
+        colours = 5 * clips[:, :, 5:8].mean((1, 2, 3))
+        return ModelOutput(colours[:, :2] - colours[:, 1:])
+
+
+@pytest.fixture
+def views(tiny_config):
+    """Function of the average -> a configuration of six views."""
+
+    def make(average):
+        config = ConfigDict(tiny_config())
+        config.eval.update(clips=2, crops=3, average=average)
+        return FrozenConfigDict(config)
+
+    return make
+
+
+@pytest.mark.parametrize("average", ["softmax", "logits"])
+def test_views_are_averaged_as_told(views, average):
+    config = views(average)
+    source, network = open_records(config.data.records, "test"), Colours()
+    found = evaluate(network, {}, source, config, make_mesh(1)).scores
+    reader = EvalReader(source, ClipSpec.from_config(config, 4, 4), 2, 3)
+    clips = np.stack([reader(position).clips for position in range(6 * len(source))])
+    logits = network.apply({}, normalize(clips, config.data.mean, config.data.std), train=False).logits
+    seen = np.asarray(logits, float).reshape(-1, 6, 2)
+    both = {"softmax": softmax(seen).mean(1), "logits": softmax(seen.mean(1))}
+    np.testing.assert_allclose(found, both[average], atol=1e-5)
+    assert np.abs(both["softmax"] - both["logits"]).max() > 1e-3
+
+
+def test_training_evaluates_one_view(views):
+    config = ConfigDict(views("softmax"))
+    evaluator = make_evaluator(Colours(), FrozenConfigDict(config), make_mesh(1))
+    config.eval.update(clips=1, crops=1)
+    source = open_records(config.data.records, "test")
+    assert evaluator({}) == evaluate(Colours(), {}, source, FrozenConfigDict(config), make_mesh(1)).metrics()
+    config.eval.update(clips=2, crops=3)  # or it would tell nothing
+    assert evaluator({}) != evaluate(Colours(), {}, source, FrozenConfigDict(config), make_mesh(1)).metrics()
+
+
+def test_softmax_of_large_logits_is_that_of_jax():
+    logits = np.array([[1000.0, 999.0, -1000.0], [0.0, 0.0, 0.0]], np.float32)
+    np.testing.assert_allclose(softmax(logits), jax.nn.softmax(logits), rtol=1e-6)
+    assert np.isnan(softmax(np.array([[np.inf, 0.0]]))).any()

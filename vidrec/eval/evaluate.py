@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from vidrec.data.clips import ClipSpec
 from vidrec.data.feed import DeviceFeed
@@ -25,7 +25,7 @@ class Evaluation:
     """Scores of all videos of a split.
 
     Attributes:
-      scores: softmax averaged over the views, float `[N, K]`; rows of unreadable videos are 0.
+      scores: softmax of the views averaged, or of their averaged logits, `[N, K]`; rows of unreadable videos are 0.
       labels: class indices, `[N]`.
       read: whether every view of the video could be read, bool `[N]`.
       video_ids: `[N]`.
@@ -101,7 +101,7 @@ def evaluate(
     """Runs the network over every view of every record of `source`.
 
     Args:
-      config: its `data` and `eval` sections say how clips are made and batched.
+      config: its `data` and `eval` sections say how clips are made and batched, and how views are averaged.
       predict: a step of make_predict_step to use again; None makes one.
       show: draw a progress line.
 
@@ -109,7 +109,7 @@ def evaluate(
       VidrecError: no video can be read, or a score is not finite.
     """
     predict = predict or make_predict_step(model, mesh, config.data.mean, config.data.std)
-    clips, crops = config.eval.clips, config.eval.crops
+    clips, crops, average = config.eval.clips, config.eval.crops, config.eval.average
     spec = ClipSpec.from_config(config, model.num_frames, model.clip_length)
     batches = eval_batches(
         source,
@@ -126,9 +126,10 @@ def evaluate(
     batch_bytes = spec.nbytes * config.eval.batch_size // jax.process_count()
     with StepIterator(batches, loader, batch_bytes) as iterator, Progress("eval", len(batches), show=show) as progress:
         for done, (batch, _) in enumerate(DeviceFeed(iterator, mesh), start=1):
-            given, scores = jax.device_get(predict(variables, batch))
-            np.add.at(total, given.record[given.valid], scores[given.valid])
-            np.add.at(views, given.record[given.valid], 1)
+            given, logits = jax.device_get(predict(variables, batch))
+            record, scores = given.record[given.valid], logits[given.valid]
+            np.add.at(total, record, softmax(scores) if average == "softmax" else scores)
+            np.add.at(views, record, 1)
             progress.update(done)
     read = views == clips * crops
     if not read.any():
@@ -138,15 +139,29 @@ def evaluate(
             f"the network's scores of {source!r} are not finite: its weights are damaged, or training diverged; "
             "take an earlier checkpoint, or train again with a lower optim.lr"
         )
-    scores = np.where(read[:, None], total / np.maximum(views, 1)[:, None], 0)
+    mean = total / np.maximum(views, 1)[:, None]
+    scores = np.where(read[:, None], mean if average == "softmax" else softmax(mean), 0)
     ids = [source.video_id(record) for record in range(len(source))]
     return Evaluation(scores, np.asarray(source.labels), read, ids, tuple(source.classes))
+
+
+def softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+    """Shares that sum to 1; NaN, without a warning, where logits are not finite."""
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
 def make_evaluator(
     model: Network, config: FrozenConfigDict, mesh: Mesh
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
-    """variables -> metrics of `data.eval_split`, compiled once; what the training loop calls."""
+    """variables -> metrics of `data.eval_split` by one view of each video, compiled once; the training loop calls it.
+
+    The views of `eval.clips` and `eval.crops`, up to thirty times the work, are those of `vidrec eval`.
+    """
+    one_view = ConfigDict(config)
+    one_view.eval.update(clips=1, crops=1)
+    config = FrozenConfigDict(one_view)
     source = open_records(config.data.records, config.data.eval_split)
     predict = make_predict_step(model, mesh, config.data.mean, config.data.std)
     return lambda variables: evaluate(model, variables, source, config, mesh, predict=predict).metrics()

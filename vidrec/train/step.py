@@ -53,12 +53,11 @@ def make_train_step(
 def make_predict_step(
     model: Network, mesh: Mesh, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Callable[[dict[str, Any], Batch], tuple[Batch, Float[Array, "b k"]]]:
-    """Jitted (variables, batch) -> (the batch without its clips, softmax scores), whole on every device and host."""
+    """Jitted (variables, batch) -> (the batch without its clips, float32 logits), whole on every device and host."""
 
     def step(variables: dict[str, Any], batch: Batch) -> tuple[Batch, Float[Array, "b k"]]:
         output = model.apply(variables, feed.normalize(batch.clips, mean, std), train=False)
-        scores = jax.nn.softmax(output.logits.astype(jnp.float32))
-        return batch._replace(clips=jnp.zeros(0, jnp.uint8)), scores
+        return batch._replace(clips=jnp.zeros(0, jnp.uint8)), output.logits.astype(jnp.float32)
 
     everywhere = replicated(mesh)
     return jax.jit(step, in_shardings=(everywhere, batch_sharded(mesh)), out_shardings=everywhere)
