@@ -111,7 +111,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     c.train.batch_size = 64
     c.train.epochs = 30.0 if arguments.dataset == "jester" else 15.0
-    c.eval.crops = 3
+    c.eval.update(crops=3, average="logits")  # of one clip
     return c
 
 

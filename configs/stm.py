@@ -4,12 +4,12 @@
     vidrec import --model stm_resnet50 --weights resnet50.pth --out weights/stm
         --allow-missing '*/cstm' --allow-missing '*/cmm' --allow-missing fc
     vidrec train --config configs/stm.py:ssv1 --workdir runs/stm --config.train.init=weights/stm
-    vidrec eval --workdir runs/stm --clips 10 --crops 3
+    vidrec eval --workdir runs/stm
 
 Argument, comma-separated: dataset (ssv1 ssv2 kinetics400 ucf101 hmdb51; or toy, the demo's small network),
-frames=8|16, depth=18|34|50, twins (Twins Training), network=stm|tsm|tsn (the paper trains all three with Twins), and
-of STM the ablations modules=, fusion=, placement=, cstm_conv=, cmm_conv=, degenerate. `sweep` lists the rows of the
-paper's tables.
+frames=8|16, depth=18|34|50, twins (Twins Training), network=stm|tsm|tsn (the paper trains all three with Twins), center
+(tests see one centre crop of one clip, not ten clips of three crops), and of STM the ablations modules=, fusion=,
+placement=, cstm_conv=, cmm_conv=, degenerate. `sweep` lists the rows of the paper's tables.
 
 The paper's top-1 / top-5 with 30 views and Twins Training:
 
@@ -21,7 +21,7 @@ The paper's top-1 / top-5 with 30 views and Twins Training:
 UCF101 97.1 and HMDB51 75.2 with 16 frames, from Kinetics weights (--config.train.init). Its ablations, V1, 8 frames:
 TSN 19.7, CSTM 47.7, CMM 44.1, both 49.2; concatenated 41.8; degenerate 45.2; in the first block of stage 2, 3, 4, 5:
 38.7, 40.6, 41.5, 41.5, of every stage 47.9; CSTM 1D and 2D channel-wise 42.6, ordinary 46.9; CMM ordinary 43.5.
-One centre crop (--clips 1 --crops 1): STM-18 40.5, STM-34 43.8, STM-50 48.5, with 16 frames 51.6.
+One centre crop: STM-18 40.5, STM-34 43.8, STM-50 48.5, with 16 frames 51.6.
 Twins Training off and on: TSN 19.7 and 20.9, TSM 47.3 and 48.2, STM 49.2 and 50.4; Kinetics-400 TSN 70.6 and 72.5,
 TSM 74.1 and 75.2, STM 73.7 and 75.5.
 
@@ -54,7 +54,7 @@ def sweep() -> dict[str, list[str]]:
     networks = [f"{data},network={name}" for data in ("kinetics400", "ssv1") for name in ("tsn", "tsm", "stm")]
     return {
         "datasets": [*large, "ucf101,frames=16", "hmdb51,frames=16"],
-        "depth, one centre crop": ["ssv1,depth=18", "ssv1,depth=34", "ssv1,depth=50", "ssv1,depth=50,frames=16"],
+        "depth, one centre crop": [*(f"ssv1,depth={n},center" for n in (18, 34, 50)), "ssv1,depth=50,frames=16,center"],
         "modules": [f"ssv1,modules={modules}" for modules in ("none", "cstm", "cmm", "both")],
         "fusion": ["ssv1,fusion=sum", "ssv1,fusion=concat"],
         "frequency": ["ssv1", "ssv1,degenerate"],
@@ -75,6 +75,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         frames=8,
         depth=50,
         twins=False,
+        center=False,
         network=("stm", "tsm", "tsn"),
         **ABLATIONS,
     )
@@ -98,8 +99,8 @@ def toy(arguments: ConfigDict) -> ConfigDict:
     """The demo's recipe, for the arguments that do not change the size of the network."""
     from vidrec import demo
 
-    if arguments.frames != 8 or arguments.depth != 50:
-        raise UsageError("config argument toy has a network of its own; frames and depth do not apply")
+    if arguments.frames != 8 or arguments.depth != 50 or arguments.center:
+        raise UsageError("config argument toy has a recipe of its own; frames, depth and center do not apply")
     return demo.get_config(arguments.network)
 
 
@@ -133,4 +134,6 @@ def recipe(arguments: ConfigDict) -> ConfigDict:
 
     c.train.batch_size = 8 * clips_per_gpu
     c.train.epochs = 50.0 if small else 70.0
+    if not arguments.center:
+        c.eval.update(clips=10, crops=3)
     return c

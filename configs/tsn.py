@@ -2,7 +2,7 @@
 
     vidrec import --model tsn_resnet50 --weights resnet50.pth --out weights/tsn --allow-missing fc
     vidrec train --config configs/tsn.py:ssv1 --workdir runs/tsn --config.train.init=weights/tsn
-    vidrec eval --workdir runs/tsn --clips 10 --crops 3
+    vidrec eval --workdir runs/tsn
 
 Argument: as of configs/tsm.py, whose recipes these are, without network=. Top-1 with 8 frames as STM's paper has it:
 Something-Something V1 19.7, Kinetics-400 70.6. Cost: as TSM's, 32.7 GMAC a clip of 8 frames, since a shift costs none.

@@ -43,6 +43,31 @@ def test_the_optimizer_of_a_recipe_knows_its_network(file):
         assert any(re.search(pattern, path) for path in flatten_dict(params, sep="/")), pattern
 
 
+@pytest.mark.parametrize(
+    ("file", "row", "clips", "crops", "average"),
+    [
+        ("stm", "ssv1,frames=16", 10, 3, "softmax"),
+        ("stm", "kinetics400,network=tsm", 10, 3, "softmax"),
+        ("stm", "hmdb51", 10, 3, "softmax"),
+        ("stm", "ssv1,depth=18,center", 1, 1, "softmax"),
+        ("tsm", "ssv2", 1, 1, "logits"),
+        ("tsm", "kinetics400", 10, 3, "logits"),
+        ("tsn", "kinetics400", 10, 3, "logits"),
+        ("tcm", "ssv1", 1, 1, "logits"),
+        ("tcm", "kinetics400", 10, 3, "logits"),
+        ("tcm", "ucf101", 2, 1, "logits"),
+        ("tdn", "ssv1", 1, 1, "softmax"),
+        ("tdn", "kinetics400", 10, 3, "softmax"),
+        ("tefe", "jester", 1, 1, "softmax"),
+        ("ttsn", "hmdb51", 1, 1, "softmax"),
+        ("direcformer", "kinetics400", 1, 3, "logits"),
+    ],
+)
+def test_views_are_those_of_the_papers(file, row, clips, crops, average):
+    views = read(f"configs/{file}.py", row).eval
+    assert (views.clips, views.crops, views.average) == (clips, crops, average)
+
+
 def test_every_kind_of_network_has_a_recipe():
     kinds = {read(*row).model.name.partition("_")[0] for row in ROWS}
     assert kinds == {name.partition("_")[0] for name in list_models()}

@@ -43,6 +43,7 @@ def test_twins_training(dataset, backbone):
         ("ssv1,placement=6", "placement"),
         ("toy,depth=18", "depth"),
         ("toy,frames=16", "frames"),
+        ("toy,center", "center"),
     ],
 )
 def test_arguments_that_are_wrong_or_have_no_effect(arg, named):
