@@ -143,3 +143,21 @@ def test_clips_of_another_shape_are_refused(shape):
 def test_wrong_fields_are_refused_when_the_network_is_made(field, value):
     with pytest.raises(UsageError, match=field):
         create_model("tsn_resnet18", **{**TINY, field: value})
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"num_frames": 0},
+        {"num_classes": 0},
+        {"stem_width": 0},
+        {"widths": (0, 8)},
+        {"dropout": 1.5},
+        {"bn_momentum": 2},
+    ],
+)
+def test_impossible_values_are_refused_by_name(field):
+    with pytest.raises(UsageError, match=f"^{next(iter(field))}="):
+        create_model(
+            "tsn_resnet18", **{"num_classes": 2, "stage_sizes": (1, 1), "strides": (1, 2), "widths": (8, 8), **field}
+        )

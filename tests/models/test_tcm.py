@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.quick import jit
-from vidrec.errors import UsageError
+from vidrec.errors import UsageError, VidrecError
 from vidrec.inspect.summary import summarize
 from vidrec.models.registry import create_model
 from vidrec.models.tcm import ETA, MTDM, TCMLayer, TripleConv, eta_size
@@ -165,20 +165,29 @@ def test_fields_of_the_match_have_an_effect(fields):
 
 def test_the_window_of_each_stage():
     def patches(**fields):
-        model = create_model("tcm_resnet50", num_classes=2, **fields)
-        rows = summarize(model, image_size=64).stages
-        return {row.name: row.macs for row in rows if row.name.startswith("tcm")}
+        model = create_model("tcm_resnet50", num_classes=2, tcm_stages=(2, 3, 4, 5), **fields)
+        return {row.name: row.macs for row in summarize(model, image_size=64).stages if row.name.startswith("tcm")}
 
-    table, equal = patches(tcm_stages=(2, 3, 4, 5)), patches(tcm_stages=(2, 3, 4, 5), tcm_patch=15)
-    assert table["tcm2"] == equal["tcm2"]
-    assert table["tcm3"] == equal["tcm3"]
-    assert equal["tcm4"] - table["tcm4"] == 14 * 4 * 4 * 64 * (15**2 - 7**2)
-    assert equal["tcm5"] - table["tcm5"] == 14 * 2 * 2 * 64 * (15**2 - 3**2)
+    table, equal = patches(), patches(tcm_patch=3)
+    assert table["tcm2"] - equal["tcm2"] == 14 * 16 * 16 * 64 * (15**2 - 3**2)
+    assert table["tcm3"] - equal["tcm3"] == 14 * 8 * 8 * 64 * (15**2 - 3**2)
+    assert table["tcm4"] - equal["tcm4"] == 14 * 4 * 4 * 64 * (7**2 - 3**2)
+    assert table["tcm5"] == equal["tcm5"]
+
+
+def test_windows_and_small_maps():
+    """The authors' window is taken even where it is larger than the map; one of the user's own is refused."""
+    small = jnp.zeros((1, 4, 8, 8, 3))  # 4 x 4 behind stage 3
+    assert jax.eval_shape(lambda: make().init(jax.random.key(0), small))["params"]["tcm3"]
+    with pytest.raises(VidrecError, match=r"tcm_patch=9 .* maps of 4x4 .* take 7 or less"):
+        jax.eval_shape(lambda: make(tcm_patch=9).init(jax.random.key(0), small))
 
 
 @pytest.mark.parametrize(
     ("name", "fields", "named"),
     [
+        ("tcm_resnet18", {"tcm_stages": 5}, r"tcm_stages=5 must be a tuple"),
+        ("tcm_resnet18", {"tempos": "fast"}, r"tempos='fast' must be a tuple, such as \('fast',\)"),
         ("tcm_resnet18", {"tcm_stages": ()}, "tcm_stages"),
         ("tcm_resnet18", {"tcm_stages": (4,)}, "tcm_stages"),  # of two stages
         ("tcm_resnet18", {"tcm_stages": (3, 2)}, "in order"),

@@ -61,5 +61,7 @@ CASES = [
 def test_devices(family, task):
     flags = "--xla_backend_optimization_level=0"  # compiling takes far longer than running
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    done = subprocess.run([sys.executable, "-c", CHILD, family, task], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, family, task], env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -110,6 +110,13 @@ def test_running_statistics_move_once_per_view():
         ("direcformer", {}, "order", {"order_weight": 0.0, "guided_weight": 0.0}, "both 0"),
         ("direcformer", {"time_attn": "softmax"}, "order", {}, r"model\.time_attn=cosine"),
         ("direcformer", {}, "order", {"guided_clips": "all"}, r"task\.guided_clips"),
+        ("direcformer", {}, "order", {"sigma": "releasd"}, r"task\.sigma.*did you mean 'released'"),
+        ("direcformer", {}, "order", {"diagonal": 3}, r"task\.diagonal"),
+        ("direcformer", {}, "order", {"sigma": "released", "diagonal": 0}, r"task\.diagonal has no effect"),
+        ("direcformer", {}, "order", {"guided_weight": 0.0, "sigma": "released"}, r"task\.sigma has no effect"),
+        ("direcformer", {}, "order", {"order_weight": -1.0}, r"task\.order_weight"),
+        ("tsn", {}, "twins", {"weight": 0.0}, r"task\.weight"),
+        ("ttsn-tsn", {}, "tss", {"weight": 0.0}, r"model\.tss=none"),
     ],
 )
 def test_networks_that_a_task_cannot_train(family, fields, task, options, named):

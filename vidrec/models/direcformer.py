@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vidrec.errors import UsageError, VidrecError
-from vidrec.models.fields import check_choice, check_has_effect
+from vidrec.models.fields import check_at_least, check_choice, check_has_effect, check_probability
 from vidrec.models.vit import MLP, STD, Dense, Embedding, Tokens, dense, drop_path, layer_norm
 from vidrec.ops.attention import Map, cosine_attention, softmax_attention
 from vidrec.types import ModelOutput
@@ -35,7 +35,7 @@ class Attention(nn.Module):
 
     heads: int
     kind: str = "softmax"
-    cos_scale: str = "1"
+    cos_scale: str | float = "1"
     dense: Dense = dense
 
     @nn.compact
@@ -163,7 +163,7 @@ class DirecFormer(nn.Module):
     num_orders: int = 1000
     time_cls_key: bool = False
     separate_norms: bool = False
-    cos_scale: str = "1"
+    cos_scale: str | float = "1"
     dropout: float = 0.0
     drop_path: float = 0.1
     init_std: float = STD
@@ -175,27 +175,24 @@ class DirecFormer(nn.Module):
         super().__post_init__()
         check_choice("time_attn", self.time_attn, ATTENTIONS)
         check_choice("space_attn", self.space_attn, ATTENTIONS)
-        check_choice("cos_scale", self.cos_scale, COS_SCALES)
+        cos_scale = "1" if self.cos_scale == 1 else self.cos_scale
+        check_choice("cos_scale", cos_scale, COS_SCALES)
         check_choice("remat", self.remat, ("none", "block"))
         if isinstance(self.dtype, str):
             check_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
         self.check_sizes()
         softmax_only = self.time_attn == self.space_attn == "softmax"
-        check_has_effect("cos_scale", self.cos_scale == "1" or not softmax_only, "both attentions are softmax")
+        check_has_effect("cos_scale", cos_scale == "1" or not softmax_only, "both attentions are softmax")
         check_has_effect("separate_norms", not self.separate_norms or self.num_orders > 0, "num_orders=0")
 
     def check_sizes(self) -> None:
         """Raises UsageError where a size or probability is impossible or two sizes do not divide."""
-        for field in ("num_frames", "image_size", "patch_size", "dim", "depth", "heads"):
-            if getattr(self, field) < 1:
-                raise UsageError(f"{field}={getattr(self, field)} must be 1 or more")
-        if self.num_orders < 0 or self.time_embed_std < 0:
-            raise UsageError(f"num_orders={self.num_orders} and time_embed_std={self.time_embed_std} must be 0 or more")
+        for field in ("num_classes", "num_frames", "image_size", "patch_size", "dim", "depth", "heads"):
+            check_at_least(1, **{field: getattr(self, field)})
+        check_at_least(0, num_orders=self.num_orders, time_embed_std=self.time_embed_std)
+        check_probability(dropout=self.dropout, drop_path=self.drop_path)
         if self.mlp_ratio <= 0 or self.init_std <= 0:
             raise UsageError(f"mlp_ratio={self.mlp_ratio} and init_std={self.init_std} must be more than 0")
-        for field in ("dropout", "drop_path"):
-            if not 0 <= getattr(self, field) < 1:
-                raise UsageError(f"{field}={getattr(self, field)} is a probability: it must be at least 0, below 1")
         for whole, part in (("dim", "heads"), ("image_size", "patch_size")):
             if getattr(self, whole) % getattr(self, part):
                 raise UsageError(f"{whole}={getattr(self, whole)} must be a multiple of {part}={getattr(self, part)}")

@@ -23,3 +23,18 @@ def check_per_stage(**lengths: int) -> None:
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         listed = ", ".join(f"{field} has {length}" for field, length in lengths.items())
         raise UsageError(f"fields with one value per stage must be equally long and not empty, but {listed}")
+
+
+def check_at_least(minimum: int, **values: float | Iterable[float]) -> None:
+    """Raises UsageError naming the field unless each value, or each of its numbers, is `minimum` or more."""
+    for field, value in values.items():
+        numbers = value if isinstance(value, Iterable) else (value,)
+        if any(number < minimum for number in numbers):
+            raise UsageError(f"{field}={value} must be {minimum} or more")
+
+
+def check_probability(**values: float) -> None:
+    """Raises UsageError naming the field unless each value is at least 0 and below 1."""
+    for field, value in values.items():
+        if not 0 <= value < 1:
+            raise UsageError(f"{field}={value} is a probability: it must be at least 0, below 1")

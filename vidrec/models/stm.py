@@ -21,7 +21,6 @@ from vidrec.ops.shift import temporal_taps
 
 MODULES = ("both", "cstm", "cmm", "none")
 FUSIONS = ("sum", "concat")
-PLACEMENTS = ("all", "first", "2", "3", "4", "5")
 CSTM_CONVS = ("channelwise", "channelwise_2d", "ordinary")
 CMM_CONVS = ("channelwise", "ordinary")
 
@@ -97,7 +96,8 @@ class STM(ResNet):
         super().__post_init__()
         check_choice("modules", self.modules, MODULES)
         check_choice("fusion", self.fusion, FUSIONS)
-        check_choice("placement", str(self.placement), PLACEMENTS)
+        stages = [str(stage) for stage in range(2, 2 + len(self.stage_sizes))]
+        check_choice("placement", str(self.placement), ("all", "first", *stages))
         check_choice("cstm_conv", self.cstm_conv, CSTM_CONVS)
         check_choice("cmm_conv", self.cmm_conv, CMM_CONVS)
         if self.reduction < 1:

@@ -174,8 +174,7 @@ class TAM(nn.Module):
 class TCMLayer(nn.Module):
     """x + TAM(MTDM(x)), or a part of it: x + TAM(MTDM(x)) without ETA (mtdm), x + ETA(x) (tam).
 
-    `[B, T, H, W, C]` in and out, T at least 2. Intermediate: "out", what is returned. Attributes as in `TCM`. Raises
-    VidrecError where the window's border lies outside the map for every position.
+    `[B, T, H, W, C]` in and out, T at least 2. Intermediate: "out", what is returned. Attributes as in `TCM`.
     """
 
     layers: Layers
@@ -192,12 +191,6 @@ class TCMLayer(nn.Module):
     def __call__(self, x: Features) -> Features:
         if self.parts == "tam":
             x = x + ETA(self.eta_kernel, name="eta")(x)
-        elif self.patch > 2 * max(x.shape[2:4]) - 1:
-            height, width = x.shape[2:4]
-            raise VidrecError(
-                f"tcm_patch={self.patch} reaches over the whole of maps of {height}x{width} from every position: take "
-                f"{2 * max(height, width) - 1} or less, larger pictures or earlier tcm_stages"
-            )
         else:
             mtdm = MTDM(
                 self.layers, self.reduction, self.patch, self.tempos, self.sigma, self.tau, self.gaussian, name="mtdm"
@@ -315,6 +308,7 @@ class TCM(TSM):
         return resnext3d.frames_at(stage, self.num_frames, tuple(self.strides))
 
     def stem_features(self, clips: Float[Array, "b t h w _c"], layers: Layers) -> Features:
+        """The host's stem."""
         if self.tcm_host != "resnext3d":
             return super().stem_features(clips, layers)
         x = resnext3d.stem(clips, self.stem_width, layers)
@@ -329,13 +323,22 @@ class TCM(TSM):
         return nn.remat(block) if self.remat == "block" else block
 
     def block_fields(self, stage: int, index: int, layers: Layers) -> Mapping[str, Any]:
+        """The host's own fields of a block."""
         if self.tcm_host == "tsm":
             return super().block_fields(stage, index, layers)
         return {"first": index == 0} if self.tcm_host == "tea" else {}
 
     def after_stage(self, stage: int, x: Features, layers: Layers) -> Features:
+        """The module, behind the chosen stages; raises VidrecError where `tcm_patch` is too large for the maps."""
         if self.parts == "none" or stage not in self.tcm_stages:
             return x
+        height, width = x.shape[2:4]
+        whole = 2 * max(height, width) - 1
+        if self.tcm_patch and self.tcm_patch > whole:
+            raise VidrecError(
+                f"tcm_patch={self.tcm_patch} reaches over the whole of maps of {height}x{width} from every position: "
+                f"take {whole} or less, larger pictures or earlier tcm_stages"
+            )
         return TCMLayer(
             layers,
             self.tcm_reduction or self.widths[0],

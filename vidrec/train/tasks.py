@@ -7,7 +7,7 @@ Each function below makes one task from a network and a configuration; its keywo
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,10 @@ from ml_collections import FrozenConfigDict
 from vidrec.data import feed
 from vidrec.errors import UsageError, did_you_mean
 from vidrec.losses.classification import cross_entropy
-from vidrec.losses.order import draw_orders, guided_loss, order_loss, reversal_loss, shuffle
+from vidrec.losses.order import SIGNS, draw_orders, guided_loss, order_loss, reversal_loss, shuffle
 from vidrec.losses.permutations import permutation_set
 from vidrec.losses.twins import twins_loss
+from vidrec.models.fields import check_choice, check_has_effect
 from vidrec.models.registry import import_maker
 from vidrec.train.state import Network
 from vidrec.types import Batch, ModelOutput
@@ -65,6 +66,8 @@ def tss(model: Network, config: FrozenConfigDict, *, weight: float = 0.1) -> Tas
     """
     if getattr(model, "tss", "none") == "none":
         raise UsageError("task.name=tss needs a network with a reversal head: a ttsn network with model.tss not none")
+    if weight <= 0:
+        raise UsageError(f"task.weight is {weight}, but must be more than 0; without TSS, set model.tss=none")
 
     def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
         color, network = jax.random.split(key)
@@ -110,16 +113,10 @@ def order(
       diagonal: sign of a frame's attention to itself.
       guided_clips: guide the maps of "both" clips, or of the "shuffled" one only.
     """
-    count = getattr(model, "num_orders", 0)
-    if not count:
-        raise UsageError("task.name=order needs a network with an order head: direcformer_base with model.num_orders>0")
-    if not order_weight and not guided_weight:
-        raise UsageError("task.order_weight and task.guided_weight are both 0: use task.name=supervised, num_orders=0")
-    if guided_weight and getattr(model, "time_attn", "") != "cosine":
-        raise UsageError("task.guided_weight needs signed attention: set model.time_attn=cosine, or the weight to 0")
-    if guided_clips not in ("both", "shuffled"):
-        raise UsageError(f"task.guided_clips is {guided_clips!r}, but must be both or shuffled")
-    permutations = permutation_set(model.num_frames, count, rule=rule)
+    weights = {"class_weight": class_weight, "order_weight": order_weight, "guided_weight": guided_weight}
+    check_order_fields(model, weights, sigma, diagonal, guided_clips)
+    guided = partial(guided_loss, rule=sigma, diagonal=diagonal)
+    permutations = permutation_set(model.num_frames, cast(Any, model).num_orders, rule=rule)
 
     def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
         color, draw, network = jax.random.split(key, 3)
@@ -139,7 +136,6 @@ def order(
         total = class_weight * action + order_weight * ordering
         if guided_weight:
             maps, in_order = output.aux["time_attention"], jnp.broadcast_to(jnp.arange(model.num_frames), orders.shape)
-            guided = partial(guided_loss, rule=sigma, diagonal=diagonal)
             metrics["guided_loss"] = guided(maps[:, 1::2], orders)
             if guided_clips == "both":
                 metrics["guided_loss"] = (metrics["guided_loss"] + guided(maps[:, ::2], in_order)) / 2
@@ -147,6 +143,31 @@ def order(
         return total, (statistics, metrics)
 
     return Task(loss)
+
+
+def check_order_fields(model: Network, weights: dict[str, float], sigma: str, diagonal: int, guided_clips: str) -> None:
+    """Raises UsageError for a network that `order` cannot train, and for fields of it that are wrong or do nothing."""
+    for field, weight in weights.items():
+        if weight < 0:
+            raise UsageError(f"task.{field} is {weight}, but must be 0 or more")
+    if not getattr(model, "num_orders", 0):
+        raise UsageError("task.name=order needs a network with an order head: direcformer_base with model.num_orders>0")
+    guided = weights["guided_weight"]
+    if not weights["order_weight"] and not guided:
+        raise UsageError("task.order_weight and task.guided_weight are both 0: use task.name=supervised, num_orders=0")
+    if guided and getattr(model, "time_attn", "") != "cosine":
+        raise UsageError("task.guided_weight needs signed attention: set model.time_attn=cosine, or the weight to 0")
+    check_choice("task.guided_clips", guided_clips, ("both", "shuffled"))
+    check_choice("task.sigma", sigma, SIGNS)
+    check_choice("task.diagonal", str(diagonal), ("-1", "0", "1"))
+    fields = {
+        "task.sigma": sigma != "paper",
+        "task.diagonal": diagonal != -1,
+        "task.guided_clips": guided_clips != "both",
+    }
+    for field, changed in fields.items():
+        check_has_effect(field, bool(guided) or not changed, "guided_weight=0")
+    check_has_effect("task.diagonal", diagonal == -1 or sigma == "paper", "the released signs have a diagonal of 1")
 
 
 def twins(
@@ -164,6 +185,8 @@ def twins(
       center: subtract each class's mean score first, as Barlow Twins does; the paper does not.
     """
     refuse_untrained_head(model, "twins")
+    if weight <= 0:
+        raise UsageError(f"task.weight is {weight}, but must be more than 0; without twins, set task.name=supervised")
 
     def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
         outputs = []
