@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vidrec.errors import VidrecError
-from vidrec.models.fields import check_choice, check_per_stage
+from vidrec.models.fields import check_at_least, check_choice, check_per_stage, check_probability
 from vidrec.models.layers import Layers, conv, max_pool
 from vidrec.models.norm import BatchNorm, parse_bn
 from vidrec.types import ModelOutput
@@ -150,6 +150,9 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_per_stage(stage_sizes=len(self.stage_sizes), widths=len(self.widths), strides=len(self.strides))
+        check_at_least(1, num_classes=self.num_classes, num_frames=self.num_frames, stem_width=self.stem_width)
+        check_at_least(1, stage_sizes=self.stage_sizes, widths=self.widths, strides=self.strides)
+        check_probability(dropout=self.dropout, bn_momentum=self.bn_momentum)
         check_choice("stem", self.stem, STEMS)
         check_choice("remat", self.remat, ("none", "block"))
         if isinstance(self.dtype, str):
