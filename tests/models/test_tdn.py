@@ -100,9 +100,9 @@ def test_clip_length_and_fusion():
 
 
 @pytest.mark.parametrize("stem", ["imagenet", "half", "small"])
-@pytest.mark.parametrize("name", ["tdn_resnet18", "tdn_resnet50"])
-def test_sizes_with_every_stem(name, stem):
-    model = make(name, stem=stem, strides=(2, 2))  # maps of odd size, too
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_sizes_with_every_stem(bottleneck, stem):
+    model = make(bottleneck=bottleneck, stem=stem, strides=(2, 2))  # maps of odd size, too
     clips = jax.ShapeDtypeStruct((1, 10, 36, 44, 3), jnp.float32)
     out = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0].logits, clips)
     assert out.shape == (1, 3)

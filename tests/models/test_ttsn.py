@@ -169,7 +169,6 @@ def test_fields_are_those_of_every_backbone():
     assert fields["backbone"] == "tdn"
     assert {"ett", "ett_ratio", "ett_embed", "tss", "tss_head", "widths", "bn"} <= fields.keys()
     assert fields["bottleneck"] is True
-    assert model_fields("ttsn_resnet18")["bottleneck"] is False
 
 
 @pytest.mark.parametrize(("ratio", "channels"), [(8, 256), (2048, 1), (1, 2048), (-2, 4096)])

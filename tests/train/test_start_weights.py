@@ -92,7 +92,7 @@ def test_networks_without_a_policy_for_norms_keep_nothing_fixed():
     ],
 )
 def test_ttsn_starts_from_its_backbone_and_from_its_variants(before, ett_fits, order_fits, tmp_path):
-    ttsn = {"name": "ttsn_resnet18", "backbone": "tsn"}
+    ttsn = {"name": "ttsn_resnet50", "backbone": "tsn", "bottleneck": False}
     old = saved(settings(**(before if "name" in before else ttsn | before)), ["a", "b"], tmp_path)
     config = settings(**ttsn, init=tmp_path, ett_ratio=4)
     state = drawn(config, ["a", "b"], seed=2)

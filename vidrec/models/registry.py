@@ -31,8 +31,8 @@ MODELS: dict[str, Maker] = {
     "tefe_resnet50": partial(TEFE, **SHAPES[50]),
     "direcformer_base": DirecFormer,
     "timesformer_base": partial(DirecFormer, time_attn="softmax", num_orders=0),
-    **{f"tdn_resnet{depth}": partial(TDN, **SHAPES[depth]) for depth in (18, 50, 101)},
-    **{f"ttsn_resnet{depth}": partial(ttsn, backbone="tdn", **SHAPES[depth]) for depth in (18, 50, 101)},
+    "tdn_resnet50": partial(TDN, **SHAPES[50]),
+    "ttsn_resnet50": partial(ttsn, backbone="tdn", **SHAPES[50]),
 }
 
 CLASSIFIERS = ("fc", "head")  # what the networks call the layer whose outputs are the classes; "order": the orders
