@@ -15,9 +15,11 @@ def test_every_row_can_be_made(row):
     create_model(row.model, **row.fields)
 
 
-def test_every_kind_of_network_has_a_row():
-    kinds = {row.model.partition("_")[0] for row in ROWS}
-    assert kinds == {name.partition("_")[0] for name in list_models()}
+def test_every_network_has_a_row_and_no_two_rows_are_the_same():
+    assert {row.model for row in ROWS} == set(list_models())
+    assert len({row.table for row in ROWS}) == len(ROWS)
+    settings = [(row.model, row.fields, row.image_size) for row in ROWS]
+    assert all(setting not in settings[:i] for i, setting in enumerate(settings))
 
 
 def test_rows_stand_beside_the_paper_s():

@@ -34,8 +34,12 @@ class Published(NamedTuple):
 SOMETHING = {"num_classes": 174}
 KINETICS = {"num_classes": 400}
 
+# Where the paper of a network gives no cost, the row shows ours alone.
 ROWS = (
+    Published("TSN-18", "tsn_resnet18", SOMETHING),
+    Published("TSN-34", "tsn_resnet34", SOMETHING),
     Published("STM: TSN-50", "tsn_resnet50", SOMETHING, params=23.8, gflops=32.9),
+    Published("TSN-101", "tsn_resnet101", SOMETHING),
     Published("STM: CSTM only", "stm_resnet50", {**SOMETHING, "modules": "cstm"}, params=23.88, gflops=32.93),
     Published("STM: CMM only", "stm_resnet50", {**SOMETHING, "modules": "cmm"}, params=23.95, gflops=32.95),
     Published(
@@ -55,8 +59,15 @@ ROWS = (
     Published("STM-18", "stm_resnet18", SOMETHING, params=11.0, gflops=14.6),
     Published("STM-34", "stm_resnet34", SOMETHING, params=20.5, gflops=29.4),
     Published("STM-50, concatenated", "stm_resnet50", {**SOMETHING, "fusion": "concat"}),
+    Published("STM-50, degenerate", "stm_resnet50", {**SOMETHING, "degenerate": True}),
+    *(
+        Published(f"STM-50, placement: {where}", "stm_resnet50", {**SOMETHING, "placement": where})
+        for where in ("2", "3", "4", "5", "first")
+    ),
     Published("TCM: TSM-R18", "tsm_resnet18", SOMETHING, params=11.3, gflops=14.5),
     Published("TCM: TCM-R18", "tcm_resnet18", SOMETHING, params=11.5, gflops=16.4),
+    Published("TSM-34", "tsm_resnet34", SOMETHING),
+    Published("TCM-34", "tcm_resnet34", SOMETHING),
     Published("TCM: TSM-R50", "tsm_resnet50", SOMETHING, params=24.3, gflops=33.4),
     Published("TCM: TCM-R50", "tcm_resnet50", SOMETHING, params=24.5, gflops=35.3),
     Published("TCM: TSM-R101", "tsm_resnet101", SOMETHING, params=42.9, gflops=63.1),
@@ -74,12 +85,20 @@ ROWS = (
     Published("TCM-R18 after res2, 3, 4, 5", "tcm_resnet18", {**SOMETHING, "tcm_stages": (2, 3, 4, 5)}, gflops=20.2),
     Published("TEFE, 8 frames", "tefe_resnet50", SOMETHING, (224, 256), gflops=90.0),
     Published("TEFE, 16 frames", "tefe_resnet50", {**SOMETHING, "num_frames": 16}, (224, 256), gflops=181.0),
-    Published("TEFE: TE only", "tefe_resnet50", {**SOMETHING, "te": (3, 4, 6, 3), "fe": (0, 0, 0, 0)}),
-    Published("TEFE: FE only", "tefe_resnet50", {**SOMETHING, "te": (0, 0, 0, 0), "fe": (0, 4, 6, 3)}),
+    *(
+        Published(f"TEFE: TE {te}, FE {fe}", "tefe_resnet50", {**SOMETHING, "te": te, "fe": fe})
+        for te, fe in (
+            ((1, 1, 1, 1), (0, 0, 0, 0)), ((0, 0, 0, 0), (0, 3, 5, 2)),
+            ((3, 4, 6, 3), (0, 0, 0, 0)), ((0, 0, 0, 0), (0, 4, 6, 3)),
+            ((3, 3, 3, 3), (0, 1, 3, 0)), ((2, 2, 2, 2), (0, 2, 4, 1)), ((1, 1, 1, 1), (0, 3, 5, 2)),
+        )
+    ),
     Published("TDN-50", "tdn_resnet50", SOMETHING),
+    Published("TDN-50, 16 segments", "tdn_resnet50", {**SOMETHING, "num_frames": 16}),
     Published("TTSN-50, 8 segments", "ttsn_resnet50", {"num_classes": 51}),
     Published("TTSN-50, 16 segments", "ttsn_resnet50", {"num_classes": 51, "num_frames": 16}),
     Published("TTSN-50 without TSS", "ttsn_resnet50", {"num_classes": 51, "tss": "none"}),
+    Published("TTSN-50, separate embeddings", "ttsn_resnet50", {"num_classes": 51, "ett_embed": "separate"}),
     Published("DirecFormer", "direcformer_base", {**SOMETHING, "num_orders": 0}, params=121.4, gflops=196.0),
     Published("DirecFormer with 1000 permutations", "direcformer_base", SOMETHING),
     Published("TimeSformer", "timesformer_base", KINETICS, params=121.4, gflops=196.0),
