@@ -1,7 +1,7 @@
 """`vidrec demo`: the whole way from video files to trained networks and a report, in a few minutes on two CPU cores.
 
-Two networks see the same videos, whose classes come in mirrored pairs: the same frames in another order. One averages
-frames and cannot tell a pair apart; the other models time and can.
+Networks see the same videos, whose classes come in mirrored pairs: the same frames in another order. One averages
+frames and cannot tell a pair apart; the others model time and can: STM, or with --all one of each paper.
 """
 
 import os

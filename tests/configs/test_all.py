@@ -68,6 +68,11 @@ def test_views_are_those_of_the_papers(file, row, clips, crops, average):
     assert (views.clips, views.crops, views.average) == (clips, crops, average)
 
 
+def test_the_demo_s_recipe_names_all_its_networks():
+    listed = Path("configs/demo.py").read_text().partition("Argument: the network, ")[2].partition(". ")[0]
+    assert listed.split() == " | ".join(TOYS).split()
+
+
 def test_every_kind_of_network_has_a_recipe():
     kinds = {read(*row).model.name.partition("_")[0] for row in ROWS}
     assert kinds == {name.partition("_")[0] for name in list_models()}

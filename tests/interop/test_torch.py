@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vidrec.errors import VidrecError
-from vidrec.interop.torch import convert, to_torch
+from vidrec.interop.torch import convert, fill, to_torch
 from vidrec.models.registry import create_model
 
 TINY = {"num_classes": 3, "num_frames": 2, "stem_width": 4, "widths": (4, 8), "stage_sizes": (1, 1), "strides": (1, 2)}
@@ -123,3 +123,20 @@ def test_variables_of_another_network_do_not_become_a_state_dict(state_dict):
     variables, _ = convert(network(), state_dict, **SIZE)
     with pytest.raises(VidrecError, match=r"not of this network: .*cmm"):
         to_torch(network(modules="cstm"), variables)
+
+
+def test_a_module_of_its_own_is_told_by_the_name_its_parent_gives_it():
+    weights = {"mb.stage_conv.weight": np.arange(8.0).reshape(2, 4, 1, 1)}
+    module = {"reduce": {"kernel": np.zeros((1, 1, 4, 2))}}
+    filled, report = fill({"params": {"cmm": module}}, weights)
+    assert report.matched == list(weights)
+    assert filled["params"]["cmm"]["reduce"]["kernel"][0, 0, :, 1].tolist() == [4, 5, 6, 7]
+    with pytest.raises(VidrecError, match="lack"):
+        fill({"params": module}, weights)
+
+
+def test_a_plain_network_s_weights_go_out_under_torchvision_s_names(state_dict):
+    """So that `load_state_dict(strict=False)` takes them; authors' wrappers want prefixes, as the docstring says."""
+    plain = {"conv1.weight", "bn1.running_var", "layer1.0.bn2.bias", "layer2.0.downsample.0.weight", "fc.bias"}
+    assert plain <= state_dict.keys()
+    assert not [key for key in state_dict if key.endswith("num_batches_tracked") or "base_model" in key]

@@ -95,7 +95,12 @@ def fill(
     allow_missing: Sequence[str] = (),
     rules: Rules = COMMON,
 ) -> tuple[Variables, Report]:
-    """Puts a state dict into the variables of any module, a single block's too; see `convert`."""
+    """Puts a state dict into the variables of any module, a single block's too; see `convert`.
+
+    Rules see names alone. Modules whose parts are called otherwise in torch (TE, CMM, mSE, ETA and others in
+    `vidrec.interop.names`) are told by the name their parent gives them: nest their variables under it, as in
+    `{"params": {"cmm": ...}}`, for keys that start with the parent's name of it in torch, as "mb.stage_conv.weight".
+    """
     return put(variables, by_name(state_dict), allow_missing, rules)
 
 
@@ -122,7 +127,12 @@ def put(variables: Variables, weights: Weights, allow_missing: Sequence[str], ru
 
 
 def to_torch(model: Any, variables: Variables) -> dict[str, np.ndarray]:
-    """Returns the variables under torch's names and axes: what `model.load_state_dict(..., strict=False)` takes.
+    """Returns the variables under torch's names and axes; `convert` takes them back.
+
+    Names are torchvision's ("layer1.0.conv1.weight", "fc.weight"), or timm's for transformers, so that the plain
+    network takes its part by `load_state_dict(..., strict=False)`. Public training code wraps that network: its own
+    classes expect prefixes such as "base_model.", "new_fc" for "fc" and ".net" in shifted layers, which are not here;
+    there strict=False would load nothing and say nothing. `num_batches_tracked` is left out.
 
     Raises VidrecError when `variables` are not of this network. Parameters that a network lists as `sized`, because
     their shape follows from the pictures' size, may have any shape.
