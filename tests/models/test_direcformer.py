@@ -12,7 +12,6 @@ from tests.quick import jit
 from vidrec.errors import UsageError, VidrecError
 from vidrec.interop.torch import to_torch
 from vidrec.models.registry import create_model
-from vidrec.models.vit import nearest
 
 TINY = {"num_classes": 3, "num_frames": 3, "image_size": 16, "patch_size": 8, "dim": 12, "depth": 2, "heads": 2}
 CLIPS = jax.random.normal(jax.random.key(0), (2, 3, 16, 16, 3))
@@ -137,11 +136,6 @@ def test_pictures_of_another_size_get_the_nearest_places():
     w = {name: array.astype(np.float64) for name, array in to_torch(model, variables).items()}
     logits, _ = reference(model, w, np.asarray(clips[0], np.float64))
     np.testing.assert_allclose(run(model, variables, clips).logits[0], logits, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(("old", "new"), [(4, 6), (6, 14), (5, 12), (14, 28), (3, 7), (8, 4), (1, 2), (14, 9)])
-def test_nearest_is_the_floor_of_the_exact_place(old, new):
-    assert nearest(old, new).tolist() == [i * old // new for i in range(new)]
 
 
 # --- identities -------------------------------------------------------------------------------------------------------

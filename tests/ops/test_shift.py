@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.quick import jit
 from vidrec.errors import UsageError
-from vidrec.ops.shift import temporal_shift, temporal_taps
+from vidrec.ops.shift import shift_taps, temporal_shift, temporal_taps
 
 shift = jit(temporal_shift, static_argnums=1)
 frames_and_channels = st.tuples(st.integers(1, 5), st.sampled_from([1, 7, 16]))
@@ -70,3 +70,10 @@ def test_taps_of_each_clip():
     taps = jax.random.normal(jax.random.key(1), (3, 3, 4))
     each = jnp.concatenate([temporal_taps(x[b : b + 1], taps[b]) for b in range(3)])
     np.testing.assert_allclose(temporal_taps(x, taps), each, rtol=1e-6)
+
+
+def test_a_kernel_that_shifts():
+    x = make_clips(3, 16).astype(np.float32)
+    taps = shift_taps(16, after=slice(4), before=slice(4, 8))
+    assert taps.shape == (3, 1, 16)
+    assert np.array_equal(temporal_taps(x, taps[:, 0]), temporal_shift(x, 4))

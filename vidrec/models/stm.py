@@ -17,7 +17,7 @@ from vidrec.errors import UsageError, VidrecError
 from vidrec.models.fields import check_choice, check_has_effect
 from vidrec.models.layers import TORCH_DEFAULT, DepthwiseConv, Layers, TemporalConv, max_pool
 from vidrec.models.resnet import Features, Operator, ResNet
-from vidrec.ops.shift import temporal_taps
+from vidrec.ops.shift import shift_taps, temporal_taps
 
 MODULES = ("both", "cstm", "cmm", "none")
 FUSIONS = ("sum", "concat")
@@ -32,8 +32,7 @@ def shift_init(key: jax.Array, shape: tuple[int, int, int], dtype: Any = jnp.flo
     """
     _, inputs, channels = shape
     quarter = channels // 4
-    tap = jnp.full(channels, 1).at[:quarter].set(0).at[channels - quarter :].set(2)
-    taps = jax.nn.one_hot(tap, 3, axis=0, dtype=dtype)[:, None]  # [3, 1, C]
+    taps = shift_taps(channels, before=slice(quarter), after=slice(channels - quarter, None), dtype=dtype)
     return taps if inputs == 1 else taps * jnp.eye(channels, dtype=dtype)
 
 

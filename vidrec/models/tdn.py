@@ -11,12 +11,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from vidrec.errors import UsageError, VidrecError
 from vidrec.models.layers import KAIMING, DepthwiseConv, Layers, TemporalConv, max_pool
 from vidrec.models.resnet import STEMS, Block, Features, Operator, ResNet
+from vidrec.ops.resize import nearest_index
+from vidrec.ops.shift import shift_taps
 from vidrec.types import ModelOutput
 
 SEGMENT = 5  # frames of a segment
@@ -25,10 +26,9 @@ MIDDLE = SEGMENT // 2  # the one whose appearance is seen
 
 def shift_init(key: jax.Array, shape: tuple[int, int, int], dtype: Any = jnp.float32) -> Float[Array, "3 1 c"]:
     """The temporal convolution's start: an eighth of the channels copies frame t+1, an eighth t-1, the rest stays."""
-    _, _, channels = shape
+    channels = shape[-1]
     eighth = channels // 8
-    tap = jnp.full(channels, 1).at[:eighth].set(2).at[eighth : 2 * eighth].set(0)
-    return jax.nn.one_hot(tap, 3, axis=0, dtype=dtype)[:, None]
+    return shift_taps(channels, after=slice(eighth), before=slice(eighth, 2 * eighth), dtype=dtype)
 
 
 def colours_init(key: jax.Array, shape: tuple[int, int, int, int], dtype: Any = jnp.float32) -> Array:
@@ -36,14 +36,6 @@ def colours_init(key: jax.Array, shape: tuple[int, int, int, int], dtype: Any = 
     size, _, inputs, _ = shape
     rgb = KAIMING(key, (size, size, 3, shape[-1]), dtype)
     return jnp.repeat(rgb.mean(2, keepdims=True), inputs, 2)
-
-
-def nearest_index(size: int, target: int) -> np.ndarray:
-    """Source index of each of `target` places over `size`: floor(i * size / target), torch's rule for "nearest".
-
-    The rule of half-pixel centres (`jax.image.resize`) differs wherever the sizes do not divide.
-    """
-    return np.arange(target) * size // target
 
 
 def resize_nearest(x: Features, like: Features) -> Features:

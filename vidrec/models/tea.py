@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from vidrec.models.layers import KAIMING, DepthwiseConv, Layers, TemporalConv
 from vidrec.models.resnet import Block, Features
+from vidrec.ops.shift import shift_taps
 
 PARTS = 4  # of a block's channels (Res2Net's scale)
 BASE_WIDTH = 26  # channels of a part where a plain block has 64
@@ -25,10 +26,9 @@ def keep_init(key: jax.Array, shape: tuple[int, int, int], dtype: Any = jnp.floa
 
 def shift_init(key: jax.Array, shape: tuple[int, int, int], dtype: Any = jnp.float32) -> Float[Array, "3 1 c"]:
     """A temporal kernel that takes half of the channels from frame t+1, the other half from frame t-1."""
-    half = shape[-1] // 2
-    return (
-        keep_init(key, shape, dtype).at[1, :, : 2 * half].set(0).at[2, :, :half].set(1).at[0, :, half : 2 * half].set(1)
-    )
+    channels = shape[-1]
+    half = channels // 2
+    return shift_taps(channels, after=slice(half), before=slice(half, 2 * half), dtype=dtype)
 
 
 class MotionExcitation(nn.Module):

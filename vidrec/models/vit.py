@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from vidrec.errors import VidrecError
 from vidrec.models.layers import TORCH_DEFAULT
+from vidrec.ops.resize import nearest_index
 
 STD = 0.02  # of initial weights; published as cut at 2.0, which is a hundred deviations away
 
@@ -101,24 +102,18 @@ class Embedding(nn.Module):
         return jnp.concatenate([first, patches.reshape(batch, -1, self.dim)], axis=1)
 
 
-def nearest(old: int, new: int) -> Int[np.ndarray, " new"]:
-    """Index of the nearest of `old` places for each of `new` ones: floor(i * old / new), in float32 as torch has it."""
-    places = np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))
-    return np.minimum(places.astype(np.int64), old - 1)
-
-
 def resize_places(places: Any, grid: tuple[int, int]) -> Any:
     """Position embeddings `[1, 1 + side*side, D]` (cls first) for a grid of rows x columns, by nearest neighbour."""
     side = round((places.shape[1] - 1) ** 0.5)
     if grid == (side, side):
         return places
-    index = nearest(side, grid[0])[:, None] * side + nearest(side, grid[1])
+    index = nearest_index(side, grid[0])[:, None] * side + nearest_index(side, grid[1])
     return places[:, np.concatenate([[0], 1 + index.ravel()])]
 
 
 def resize_times(times: Any, frames: int) -> Any:
     """Time embeddings `[1, T, D]` for another number of frames, by nearest neighbour."""
-    return times[:, nearest(times.shape[1], frames)]
+    return times[:, nearest_index(times.shape[1], frames)]
 
 
 def drop_path(x: jax.Array, rate: float, train: bool) -> jax.Array:

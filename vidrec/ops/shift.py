@@ -1,5 +1,8 @@
 """Moving channels along time: the fixed shift of TSM and the weighted three-tap sum of CSTM, TDN and TAM."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
@@ -30,3 +33,9 @@ def temporal_taps(x: Float[Array, "b t h w c"], taps: Float[Array, "*b 3 c"]) ->
     before, now, after = jnp.moveaxis(taps.astype(x.dtype).reshape(-1, 3, 1, 1, 1, x.shape[-1]), 1, 0)
     padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
     return before * padded[:, :-2] + now * x + after * padded[:, 2:]
+
+
+def shift_taps(channels: int, *, after: slice, before: slice, dtype: Any = jnp.float32) -> Float[Array, "3 1 c"]:
+    """The kernel of `temporal_taps` that copies frame t+1 in channels `after`, t-1 in `before` and t in the others."""
+    tap = jnp.full(channels, 1).at[after].set(2).at[before].set(0)
+    return jax.nn.one_hot(tap, 3, axis=0, dtype=dtype)[:, None]
