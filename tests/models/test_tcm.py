@@ -32,6 +32,15 @@ COSTS = [
 ]
 
 
+def test_the_classifier_starts_as_xavier_s_has_it():
+    model = make(num_classes=200)
+    fc = jit(lambda key: model.init(key, CLIPS, train=False)["params"]["fc"])(jax.random.key(0))
+    bound = np.sqrt(6 / (8 + 200))
+    assert 0.95 * bound < jnp.abs(fc["kernel"]).max() <= bound
+    assert abs(fc["kernel"].std() * np.sqrt(3) / bound - 1) < 0.1
+    assert not fc["bias"].any()
+
+
 @pytest.mark.parametrize(("name", "fields", "params", "gmac"), COSTS)
 def test_costs_of_the_paper(name, fields, params, gmac):
     summary = summarize(create_model(name, num_classes=174, **fields), image_size=224)

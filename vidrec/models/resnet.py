@@ -164,6 +164,11 @@ class ResNet(nn.Module):
         """Frames of a clip on the T axis of the input."""
         return self.num_frames
 
+    @property
+    def classifier_init(self) -> nn.initializers.Initializer:
+        """What the classifier's weights are drawn from, as in the public code of TSN and its descendants."""
+        return nn.initializers.normal(0.001)
+
     @nn.compact
     def __call__(self, clips: Float[Array, "b t h w _c"], *, train: bool = False) -> ModelOutput:
         self.check_clips(clips)
@@ -223,6 +228,6 @@ class ResNet(nn.Module):
         """Average pooling and scores per frame, then the mean over frames, in float32."""
         x = x.astype(jnp.float32).mean((2, 3))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        frame_logits = nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.001), name="fc")(x)
+        frame_logits = nn.Dense(self.num_classes, kernel_init=self.classifier_init, name="fc")(x)
         self.sow("intermediates", "frame_logits", frame_logits)
         return ModelOutput(frame_logits.mean(1))

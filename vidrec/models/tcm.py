@@ -241,6 +241,11 @@ class TCM(TSM):
         self.check_effects()
 
     @property
+    def classifier_init(self) -> nn.initializers.Initializer:
+        """Xavier's, as in the authors' code, where the classifier is a 1x1 convolution."""
+        return nn.initializers.xavier_uniform()
+
+    @property
     def has_mtdm(self) -> bool:
         """Whether frames are matched."""
         return self.parts in ("both", "mtdm")
