@@ -3,13 +3,14 @@
 import json
 import zlib
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from tests.parity.goldens import DATA, as_clips, assert_near, find, load, weights
+from tests.parity.goldens import as_clips, assert_near, find, load, names, weights
 from tests.quick import jit
 from vidrec.config import TCM_GROUPS
 from vidrec.interop.torch import as_torch, convert, fill, to_torch, torch_name
@@ -17,7 +18,9 @@ from vidrec.models.registry import create_model
 from vidrec.models.tcm import ETA, TCMLayer
 from vidrec.train.optim import multipliers
 
-MODULES = ["tcm_module_r18_T8", "tcm_module_r50_T8"]
+MODULES = names("tcm_module_*", "tcm_module_r18_T8", "tcm_module_r50_T8")
+NETWORKS = ["net_tcm_resnet18_T8_w8", "net_tcm_resnet18_T16_w8", "net_tcm_resnet50_T8_w8"]
+SEEDED = ["seeded_full_tcm_resnet18_T8", "seeded_full_tcm_resnet50_T8"]
 STAGES = {"stage2": "layer1", "stage3": "layer2", "stage4": "layer3", "stage5": "layer4"}
 NARROW = {"num_classes": 11, "widths": (8, 16, 32, 64), "stem_width": 8}
 
@@ -117,7 +120,7 @@ def run_network(model, variables, clips):
     return output.logits, state["intermediates"]
 
 
-@pytest.mark.parametrize("name", ["net_tcm_resnet18_T8_w8", "net_tcm_resnet18_T16_w8", "net_tcm_resnet50_T8_w8"])
+@pytest.mark.parametrize("name", names("net_tcm_*", *NETWORKS))
 def test_network(name):
     golden = load(name)
     frames, side = int(golden["T"]), golden["x"].shape[-1]
@@ -134,6 +137,34 @@ def test_network(name):
     assert_near(logits, golden["out:logits"])
 
 
+@pytest.mark.parametrize("name", ["gradcam_tcm_resnet18_w8"])
+def test_gradients_of_a_score_by_features(name):
+    """Grad-CAM on the last stage; its arrays are told apart by their shapes."""
+    net, golden = load(NETWORKS[0]), load(name)
+    model = create_model("tcm_resnet18", **NARROW)
+    variables, _ = convert(model, weights(net, "w:"), image_size=96, num_frames=8)
+    clips = as_clips(net["x"].reshape(8, 3, 96, 96), 8)
+
+    def score(shift):
+        def moved(call, args, kwargs, context):
+            if context.method_name == "head":
+                args = (args[0] + shift, *args[1:])
+            return call(*args, **kwargs)
+
+        with nn.intercept_methods(moved):
+            output, state = model.apply(variables, clips, train=False, mutable=["intermediates"])
+        return output.logits[0, net["out:logits"].argmax()], state["intermediates"]["stage5"][0]
+
+    gradient, features = jit(jax.grad(score, has_aux=True))(jnp.zeros((1, 8, 3, 3, 64)))
+    channels = gradient.mean((2, 3))
+    maps = jax.nn.relu(jnp.einsum("bthwc,btc->bthw", features, channels))
+    maps = maps - maps.min((2, 3), keepdims=True)
+    maps = maps / (1e-7 + maps.max((2, 3), keepdims=True))
+    assert_near(features, as_clips(net["out:layer4"], 8))
+    compared = [array for array in golden.values() if array.squeeze().shape == (8, 3, 3)]
+    assert any(np.allclose(array.squeeze(), maps[0], rtol=0, atol=1e-4) for array in compared)
+
+
 def draw(tag: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The weights of the seeded goldens: a generator for each, seeded by its name."""
     random = np.random.RandomState(zlib.crc32(f"{tag}/{name}".encode()))
@@ -146,13 +177,12 @@ def draw(tag: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return values.astype(np.float32)
 
 
-@pytest.mark.parametrize("name", ["seeded_full_tcm_resnet18_T8", "seeded_full_tcm_resnet50_T8"])
+@pytest.mark.parametrize("name", names("seeded_full_*", *SEEDED))
 def test_full_width_network(name):
     golden = load(name)
     tag, frames, side = bytes(golden["tag"]).decode(), int(golden["T"]), golden["x"].shape[-1]
     model = create_model(name.split("_", 2)[2].rpartition("_")[0], num_classes=174, num_frames=frames)
-    names = torch_shapes(model, side)
-    state_dict = {key: draw(tag, key, shape) for key, shape in names.items()}
+    state_dict = {key: draw(tag, key, shape) for key, shape in torch_shapes(model, side).items()}
     for key in weights(golden, "check:"):
         np.testing.assert_array_equal(
             state_dict[key.removesuffix("_first8")].ravel()[:8], golden[f"check:{key}"].astype(np.float32)
@@ -160,10 +190,9 @@ def test_full_width_network(name):
     variables, _ = convert(model, state_dict, image_size=side, num_frames=frames)
     clips = as_clips(golden["x"].astype(np.float32).reshape(frames, 3, side, side), frames)
     logits, seen = run_network(model, variables, clips)
-    for features, layer in [
-        *((seen[s][0], layer) for s, layer in STAGES.items()),
-        (seen["tcm3"]["out"][0], "tcm_layer"),
-    ]:
+    layers = [(seen[stage][0], layer) for stage, layer in STAGES.items()]
+    layers += [(seen["tcm3"]["out"][0], "tcm_layer")] if "tcm3" in seen else []
+    for features, layer in layers:
         assert_near(features.mean((0, 1, 2, 3)), golden[f"{layer}_mean_nhw"])
         assert_near(features[0, 0, ..., :4].transpose(2, 0, 1), golden[f"{layer}_frame0_ch0to3"])
     assert_near(seen["frame_logits"][0][0], golden["logits_per_frame"])
@@ -184,7 +213,7 @@ def torch_shapes(model, side=64) -> dict[str, tuple[int, ...]]:
     return named
 
 
-@pytest.mark.parametrize("name", ["tsm_resnet18", "tcm_resnet18", "tsm_resnet50", "tcm_resnet50", "tcm_resnet101"])
+@pytest.mark.parametrize("name", [f"{host}_resnet{depth}" for depth in (18, 50, 101) for host in ("tsm", "tcm")])
 def test_state_dict_keys(name):
     expected = json.loads(find("state_dict_keys.json").read_text())[name]
     expected = {key: tuple(shape) for key, shape in expected.items() if not key.endswith("num_batches_tracked")}
@@ -194,8 +223,8 @@ def test_state_dict_keys(name):
     assert found == expected
 
 
-def test_parameter_groups():
-    groups = json.loads((DATA / "param_groups_tcm_resnet18_something.json").read_text())
+def test_param_groups_tcm_resnet18_something():
+    groups = json.loads(find("param_groups_tcm_resnet18_something.json").read_text())
     expected = {name: (group["lr_mult"], group["decay_mult"]) for group in groups for name in group["params"]}
     model = create_model("tcm_resnet18", num_classes=174)
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 32, 32, 3)), train=False))

@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from tests.configs.recipes import read
-from tests.parity.goldens import assert_near
+from tests.parity.goldens import as_clips, assert_near, load, weights
 from tests.quick import jit
+from vidrec.interop.torch import convert
 from vidrec.models.registry import create_model
 from vidrec.train.optim import make_optimizer
 
@@ -79,6 +81,46 @@ def spelled_out(gradient: Any, variables: dict[str, Any], batches: Any) -> Steps
         steps.losses.append(float(value))
         steps.norms.append(float(norm))
     return steps
+
+
+def batches_of(golden: dict[str, np.ndarray], frames: int) -> list[tuple[jax.Array, jax.Array]]:
+    """The clips and labels of both steps; where there is one batch, both steps take it."""
+    clips = [array for key, array in sorted(golden.items()) if key.startswith("x")]
+    labels = [
+        array.astype(np.int32)
+        for key, array in sorted(golden.items())
+        if array.dtype.kind in "iu" and array.ndim and ":" not in key and key != "T"
+    ]
+    clips = list(clips[0]) if clips[0].ndim == 5 else 2 * clips if len(clips) == 1 else clips
+    labels = list(labels[0]) if labels[0].ndim == 2 else 2 * labels if len(labels) == 1 else labels
+    side = clips[0].shape[-1]
+    shaped = [as_clips(x.astype(np.float32).reshape(-1, 3, side, side), frames) for x in clips]
+    return list(zip(shaped, map(jnp.asarray, labels), strict=True))
+
+
+@pytest.mark.parametrize("name", ["train2steps_tcm_resnet18_w8"])
+def test_two_steps_of_the_authors(name):
+    golden = load(name)
+    frames = int(golden.get("T", 8))
+    classes = len(golden["w0:new_fc.weight"])
+    model = create_model(
+        "tcm_resnet18", num_classes=classes, num_frames=frames, widths=(8, 16, 32, 64), stem_width=8, dropout=0.0
+    )
+    batches = batches_of(golden, frames)
+    side = batches[0][0].shape[3]
+    before, _ = convert(model, weights(golden, "w0:"), image_size=side, num_frames=frames)
+    after, report = convert(model, weights(golden, "w2:"), image_size=side, num_frames=frames)
+    assert not report.missing
+    optim = ConfigDict(read("configs/tcm.py", "ssv1").optim)
+    optim.update(lr=LR, clip_norm=CLIP)
+    found = take_steps(make_gradient(model), before, batches, optim)
+    losses, norms = (
+        np.ravel([array for key, array in sorted(golden.items()) if kind in key and ":" not in key])
+        for kind in ("loss", "norm")
+    )
+    np.testing.assert_allclose(found.losses, losses, rtol=1e-3)
+    np.testing.assert_allclose(found.norms, norms, rtol=1e-3)
+    jax.tree.map(lambda a, b: assert_near(np.asarray(a), b, 1e-3, absolute=1e-6), found.variables, after)
 
 
 def test_two_steps():
