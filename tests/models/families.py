@@ -1,9 +1,11 @@
 """One small network of each kind there is, for the tests that hold for all of them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from vidrec.models.registry import clip_shape, create_model
 
@@ -28,6 +30,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "timesformer": ("timesformer_base", TRANSFORMER),
 }
 IMAGE_SIZE, CLASSES, BATCH = 32, 5, 8
+
+
+def marked_slow(families: Iterable[str], *, quick: str) -> list[Any]:
+    """The families as parameters of a test that is slow for all but one of them."""
+    return [pytest.param(family, marks=[] if family == quick else pytest.mark.slow) for family in families]
 
 
 def make(family: str, **fields: Any) -> Any:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.families import FAMILIES, IMAGE_SIZE, clips_for, make
+from tests.models.families import FAMILIES, IMAGE_SIZE, clips_for, make, marked_slow
 from tests.quick import jit
 from vidrec.errors import UsageError, VidrecError
 from vidrec.interop.torch import convert, to_torch
@@ -59,7 +59,7 @@ def test_trains_in_both_precisions(family, variables):
     assert sum(bool(leaf.any()) for leaf in jax.tree.leaves(gradient)) > len(jax.tree.leaves(gradient)) / 2
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("family", marked_slow(FAMILIES, quick="tsn"), indirect=True)
 def test_recomputing_changes_nothing(family, variables):
     plain, again = (run_step(make(family, remat=remat), variables) for remat in ("none", "block"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5), plain, again)
@@ -74,6 +74,10 @@ def test_logits_after_export_and_import(family, variables):
     assert not report.missing
     assert not report.unexpected
     jax.tree.map(np.testing.assert_array_equal, back, drawn)
+    run = jit(lambda v: model.apply(v, clips_for(model), train=False).logits)
+    logits = run(drawn)
+    assert jnp.abs(logits - run(given)).max() > 1e-6  # so that they are of the weights
+    np.testing.assert_array_equal(run(back), logits)
 
 
 def test_wrong_clips_are_refused(family, variables):

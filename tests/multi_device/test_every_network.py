@@ -56,8 +56,10 @@ CASES = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("family", "task"), CASES)
+@pytest.mark.parametrize(
+    ("family", "task"),
+    [pytest.param(*case, marks=[] if case[0] == "tsn" else pytest.mark.slow) for case in CASES],
+)
 def test_devices(family, task):
     flags = "--xla_backend_optimization_level=0"  # compiling takes far longer than running
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
