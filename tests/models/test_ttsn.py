@@ -234,6 +234,9 @@ def test_cost_of_the_modules():
     separate = parameters(ETT(8, "separate"), features)
     assert separate == 2_401_025
     assert 8 * separate / 2**20 == pytest.approx(18.33, abs=0.02)
+    doubled = jnp.zeros((1, 16, 7, 7, 2048))  # three codes of 8 more frames
+    assert parameters(ETT(8, "shared"), doubled) == 1_652_993
+    assert parameters(ETT(8, "separate"), doubled) == 2_702_081
     assert parameters(OrderHead(2048), features[..., 0, 0, :1]) == 12_597_250
     fields = {"num_classes": 51, "num_frames": 16, "backbone": "tsn", "ett_embed": "separate"}
     summary = summarize(create_model("ttsn_resnet50", **fields), image_size=224, batch=4)
