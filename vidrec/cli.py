@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     toy = _verb(verbs, "toy", _toy, "draw labelled action videos as .mp4 files", "--out toy --level demo")
     toy.add_argument("--out", required=True, help="folder to write")
     toy.add_argument("--level", choices=("demo", "benchmark"), default="demo", help="4 or 7 families of actions")
-    toy.add_argument("--seed", type=int, default=0)
+    toy.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
 
     convert = _verb(
         verbs, "convert", _convert, "videos to sharded TFRecords",
@@ -91,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--workdir", required=True, help="folder of the run")
     _add_hosts(train)
 
-    evaluate = _verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --clips 10 --crops 3")
+    evaluate = _verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --split val")
     evaluate.add_argument("--workdir", required=True, help="folder of the run")
     evaluate.add_argument("--records", help="folder of records (default: the one of the run)")
     evaluate.add_argument("--split", help="split to evaluate (default: the one of the run)")
@@ -141,8 +141,9 @@ def _verb(
 ) -> argparse.ArgumentParser:
     epilog = f"example:\n  vidrec {name} {example}"
     parser = verbs.add_parser(
-        name, help=about, description=about, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        name, help=about, description=about, epilog=epilog, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run, parser=parser)
     return parser

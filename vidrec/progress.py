@@ -36,16 +36,19 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Tells that `done` of the total are done; `note` is shown behind."""
-        self._first = done if self._first is None else self._first
+        if self._first is None:  # what came before was preparation, such as compiling, and says nothing about speed
+            self._first, self._started = done, time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self._total, note=note)
             return
         now = time.monotonic()
         if self._show and (done == self._total or now - self._printed >= _SECONDS_BETWEEN_LINES):
             self._printed = now
-            left = (now - self._started) / max(done - self._first, 1) * (self._total - done)
-            text = f"{self._title}: {done}/{self._total}, {left:.0f} s left  {note}".rstrip()
-            print(text, file=sys.stderr, flush=True)
+            text = f"{self._title}: {done}/{self._total}"
+            if done > self._first:
+                left = (now - self._started) / (done - self._first) * (self._total - done)
+                text += f", {left:.0f} s left"
+            print(f"{text}  {note}".rstrip(), file=sys.stderr, flush=True)
 
     def __call__(self, done: int, total: int) -> None:
         """The same as a callback that also learns the total late."""

@@ -39,7 +39,8 @@ def evaluate_run(
     recognizer = load(workdir, step=step)
     config = _with_options(recognizer.config, records, split, clips, crops, batch_size)
     evaluation = evaluate_recognizer(recognizer, config)
-    result = {"workdir": str(workdir), "step": recognizer.step, "split": config.data.eval_split, **evaluation.metrics()}
+    result = {"workdir": str(workdir), "step": recognizer.step, "split": config.data.eval_split}
+    result |= {"clips": config.eval.clips, "crops": config.eval.crops, **evaluation.metrics()}
     folder = Path(out or Path(workdir) / "eval")
     if jax.process_index() == 0:
         write_evaluation(evaluation, result, folder)
@@ -55,8 +56,8 @@ def evaluate_recognizer(recognizer: Recognizer, config: FrozenConfigDict, *, sho
     source = open_records(config.data.records, config.data.eval_split)
     if tuple(source.classes) != recognizer.classes:
         raise UsageError(
-            f"{source!r} has other classes (or another order of them) than the network was trained on; "
-            "convert it with the training set's class list"
+            f"{config.data.records} has other classes ({len(source.classes)}), or another order of them, than the "
+            f"network was trained on ({len(recognizer.classes)}): evaluate on the records of that data set"
         )
     mesh = make_mesh(config.mesh.data)
     check_batch(config.eval.batch_size, mesh, "--batch-size")
@@ -89,7 +90,8 @@ def write_evaluation(evaluation: Evaluation, result: dict[str, Any], folder: Pat
 def evaluation_text(evaluation: Evaluation, result: dict[str, Any], folder: Path) -> str:
     """The metrics, the five weakest classes, and where the rest stands."""
     names = [name for name in ("top1", "top5", "mean_class") if name in result]
-    lines = [f"{result['videos']} videos: " + ", ".join(f"{name} {result[name]:.4f}" for name in names)]
+    views = f", {result['clips']} x {result['crops']} clips and crops each"
+    lines = [f"{result['videos']} videos{views}: " + ", ".join(f"{name} {result[name]:.4f}" for name in names)]
     if evaluation.unreadable:
         lines.append(f"Not counted, unreadable: {', '.join(evaluation.unreadable)}")
     present = [row for row in evaluation.per_class() if row[1]]

@@ -6,6 +6,7 @@ variables, report = convert(model, state_dict, image_size=224, num_frames=8, all
 
 import dataclasses
 import fnmatch
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -195,7 +196,7 @@ def fit(path: str, key: str, value: Any, shape: tuple[int, ...]) -> np.ndarray |
     if path.partition("/")[0] in (*CLASSIFIERS, "order"):
         return None
     raise VidrecError(
-        f"{key} has shape {list(value.shape)} in the weights (axes as here), but {path} of the network has "
+        f"{key} has shape {list(value.shape)} in the weights, but {path} of the network has "
         f"{list(shape)}: the weights are of another network, or the widths differ"
     )
 
@@ -205,13 +206,19 @@ def check_missing(report: Report, allow_missing: Sequence[str], rules: Rules) ->
     refused = [path for path in report.missing if not is_allowed(path, allow_missing, rules)]
     if refused:
         found = len(report.matched) + len(report.reshaped)
-        shown = ", ".join(refused[:5]) + (", ..." if len(refused) > 5 else "")
+        shown = ", ".join(refused[:5]) + (" and others" if len(refused) > 5 else "")
         hint = f"; the file also has {report.unexpected[0]}, ..." if report.unexpected else ""
         raise VidrecError(
             f"the weights lack {len(refused)} of {found + len(report.missing)} arrays of this network (or have them "
-            f"for another number of classes): {shown}{hint}. To start them afresh, allow them by name, as in "
-            f"'{refused[0].rpartition('/')[0]}'"
+            f"for another number of classes): {shown}{hint}; to start them afresh, allow them by name: "
+            f"{', '.join(sorted({covering(path) for path in refused}))}"
         )
+
+
+def covering(path: str) -> str:
+    """A pattern for the module of a path, in whatever block it stands: '*/cmm', or 'fc' outside of blocks."""
+    first, *rest = path.split("/")
+    return f"'*/{rest[0]}'" if re.search(r"_\d+$", first) and len(rest) > 1 else f"'{first}'"
 
 
 def is_allowed(path: str, patterns: Sequence[str], rules: Rules) -> bool:
