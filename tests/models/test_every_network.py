@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.models.families import FAMILIES, IMAGE_SIZE, clips_for, make, marked_slow
+from tests.parity.goldens import assert_near
 from tests.quick import jit
 from vidrec.errors import UsageError, VidrecError
 from vidrec.interop.torch import convert, to_torch
@@ -49,6 +50,7 @@ def run_step(model, variables):
     return jit(lambda v: step(model, v))(variables)
 
 
+@pytest.mark.parametrize("family", marked_slow(FAMILIES, quick="stm"), indirect=True)
 def test_trains_in_both_precisions(family, variables):
     value, gradient, _ = run_step(make(family), variables)
     low_value, low_gradient, _ = run_step(make(family, dtype="bfloat16"), variables)
@@ -62,7 +64,8 @@ def test_trains_in_both_precisions(family, variables):
 @pytest.mark.parametrize("family", marked_slow(FAMILIES, quick="tsn"), indirect=True)
 def test_recomputing_changes_nothing(family, variables):
     plain, again = (run_step(make(family, remat=remat), variables) for remat in ("none", "block"))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5), plain, again)
+    # Relative to the largest entry: recomputed sums are taken in another order, and some entries nearly cancel.
+    jax.tree.map(lambda a, b: assert_near(a, b, 1e-4, absolute=1e-6), plain, again)
 
 
 def test_logits_after_export_and_import(family, variables):
