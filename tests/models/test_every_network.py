@@ -64,8 +64,10 @@ def test_trains_in_both_precisions(family, variables):
 @pytest.mark.parametrize("family", marked_slow(FAMILIES, quick="tsn"), indirect=True)
 def test_recomputing_changes_nothing(family, variables):
     plain, again = (run_step(make(family, remat=remat), variables) for remat in ("none", "block"))
-    # Relative to the largest entry: recomputed sums are taken in another order, and some entries nearly cancel.
-    jax.tree.map(lambda a, b: assert_near(a, b, 1e-4, absolute=1e-6), plain, again)
+    # Recomputed sums are taken in another order. What a norm cancels (its own bias and scale, behind another norm) is
+    # nothing but the rounding of the large terms.
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain))
+    jax.tree.map(lambda a, b: assert_near(a, b, 1e-4, absolute=1e-6 * max(largest, 1.0)), plain, again)
 
 
 def test_logits_after_export_and_import(family, variables):
