@@ -77,7 +77,7 @@ TOYS = {
     ),
     "ttsn": Toy(
         "ttsn_resnet50", 300, "attention between frames",
-        {"bottleneck": False, "backbone": "tsn", "ett_pe_std": 1.5, "ett_inverse_std": 0.05},
+        {"bottleneck": False, "backbone": "tsn", "ett_pe_std": 1.5, "ett_inverse_std": 0.25},
         lr=0.03, task={"name": "tss", "weight": 0.1},
     ),
     "timesformer": Toy("timesformer_base", 160, "attention in time and space", TRANSFORMER, 0.003, 1.0),
