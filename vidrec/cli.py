@@ -46,93 +46,10 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of all verbs."""
     parser = argparse.ArgumentParser(prog="vidrec", description="Video action recognition in JAX/Flax.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    demo = _verb(verbs, "demo", _demo, "from videos to trained networks, in minutes", "--workdir runs/demo")
-    demo.add_argument("--workdir", default="runs/demo", help="folder for everything it makes (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=0, help="of videos and training (default: %(default)s)")
-    demo.add_argument("--all", action="store_true", help="train all five papers' networks, not STM alone beside TSN")
-
-    toy = _verb(verbs, "toy", _toy, "draw labelled action videos as .mp4 files", "--out toy --level demo")
-    toy.add_argument("--out", required=True, help="folder to write")
-    toy.add_argument("--level", choices=("demo", "benchmark"), default="demo", help="4 or 7 families of actions")
-    toy.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
-
-    convert = _verb(
-        verbs, "convert", _convert, "videos to sharded TFRecords",
-        "--dataset ucf101 --root UCF-101 --annotations ucfTrainTestlist --out records/ucf101",
-    )  # fmt: skip
-    convert.add_argument("--dataset", required=True, help="annotation format: list (CSV of path,label,split) | ucf101")
-    convert.add_argument("--root", required=True, help="folder that the annotated paths start from")
-    convert.add_argument("--annotations", required=True, help="annotation file (list) or folder (ucf101)")
-    convert.add_argument("--out", required=True, help="folder of records to write")
-    convert.add_argument("--workers", type=int, help="processes (default: one per core)")
-    convert.add_argument("--short-side", type=int, default=256, help="pixels; 0 keeps the size (default: %(default)s)")
-    convert.add_argument("--quality", type=int, default=95, help="of JPEG frames (default: %(default)s)")
-    convert.add_argument("--codec", choices=("jpeg", "raw"), default="jpeg", help="of frames (default: %(default)s)")
-    convert.add_argument("--videos-per-shard", type=int, default=64, help="at most (default: %(default)s)")
-    convert.add_argument("--split-number", type=int, choices=(1, 2, 3), help="of UCF101's three splits (default: 1)")
-    convert.add_argument(
-        "--label-order", choices=("file", "sorted"), help="order of a list's classes (default: sorted)"
-    )
-    convert.add_argument("--seed", type=int, default=0, help="of the order of records (default: %(default)s)")
-
-    verify = _verb(verbs, "verify", _verify, "check a folder of records", "records/ucf101 --deep")
-    verify.add_argument("records", help="folder written by vidrec convert")
-    verify.add_argument("--deep", action="store_true", help="also decode every frame")
-    verify.add_argument(
-        "--repair", action="store_true", help="write the index of a sound shard again where it is wrong"
-    )
-
-    train = _verb(
-        verbs, "train", _train, "train a network; goes on by itself when the workdir holds a checkpoint",
-        "--config configs/stm.py:ssv1 --workdir runs/stm --config.data.records=records/ssv1",
-    )  # fmt: skip
-    _add_config(train)
-    train.add_argument("--workdir", required=True, help="folder of the run")
-    _add_hosts(train)
-
-    evaluate = _verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --split val")
-    evaluate.add_argument("--workdir", required=True, help="folder of the run")
-    evaluate.add_argument("--records", help="folder of records (default: the one of the run)")
-    evaluate.add_argument("--split", help="split to evaluate (default: the one of the run)")
-    evaluate.add_argument("--clips", type=int, help="clips per video (default: the run's eval.clips)")
-    evaluate.add_argument("--crops", type=int, choices=(1, 3), help="crops per clip (default: the run's eval.crops)")
-    evaluate.add_argument("--batch-size", type=int, help="clips of a global batch")
-    evaluate.add_argument("--step", type=int, help="checkpoint (default: the newest)")
-    evaluate.add_argument("--out", help="folder to write (default: WORKDIR/eval)")
-    _add_hosts(evaluate)
-
-    predict = _verb(verbs, "predict", _predict, "classes and scores of video files", "--workdir runs/stm clip.mp4")
-    predict.add_argument("videos", nargs="+", help="video files, or folders of them")
-    predict.add_argument("--workdir", required=True, help="folder of the run")
-    predict.add_argument("--top", type=int, default=5, help="classes shown (default: %(default)s)")
-
-    summary = _verb(
-        verbs, "summary", _summary, "parameters, multiply-adds and shapes per stage", "--config configs/stm.py:ssv1"
-    )
-    _add_config(summary, required=False)
-    summary.add_argument("--all", action="store_true", help="every network of the papers' tables, beside their figures")
-
-    weights = _verb(
-        verbs, "import", _import, "PyTorch weights to a vidrec checkpoint",
-        "--model tsn_resnet50 --weights resnet50.pth --out weights/resnet50",
-    )  # fmt: skip
-    weights.add_argument("--model", help="network (vidrec.list_models())")
-    _add_config(weights, required=False)
-    weights.add_argument("--weights", required=True, help=".pth, .pt, .pth.tar, .safetensors or .npz")
-    weights.add_argument("--out", required=True, help="folder of the checkpoint to write")
-    weights.add_argument("--num-classes", type=int, help="(default: the size of the file's classifier)")
-    weights.add_argument("--num-frames", type=int, help="of --model (default: 8)")
-    weights.add_argument("--image-size", type=int, help="of --model (default: 224)")
-    weights.add_argument("--classes", help="file with one class name per line, in label order")
-    weights.add_argument(
-        "--allow-missing", action="append", default=[], metavar="PATTERN",
-        help="parameters that the file need not have, such as fc or '*/cmm'; repeatable",
-    )  # fmt: skip
-    weights.add_argument(
-        "--bgr", action="store_true",
-        help="transformers: the weights expect blue, green, red (TimeSformer's on Something-Something V2)",
-    )  # fmt: skip
+    for add in (
+        _add_demo, _add_toy, _add_convert, _add_verify, _add_train, _add_eval, _add_predict, _add_summary, _add_import,
+    ):  # fmt: skip
+        add(verbs)
     return parser
 
 
@@ -164,11 +81,25 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
+def _add_demo(verbs: Any) -> None:
+    parser = _verb(verbs, "demo", _demo, "from videos to trained networks, in minutes", "--workdir runs/demo")
+    parser.add_argument("--workdir", default="runs/demo", help="folder for everything it makes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of videos and training (default: %(default)s)")
+    parser.add_argument("--all", action="store_true", help="train all five papers' networks, not STM alone beside TSN")
+
+
 def _demo(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.demo import ALL, PAIR, demo
 
     result = demo(Path(args.workdir), seed=args.seed, networks=ALL if args.all else PAIR)
     return result, _json(result)
+
+
+def _add_toy(verbs: Any) -> None:
+    parser = _verb(verbs, "toy", _toy, "draw labelled action videos as .mp4 files", "--out toy --level demo")
+    parser.add_argument("--out", required=True, help="folder to write")
+    parser.add_argument("--level", choices=("demo", "benchmark"), default="demo", help="4 or 7 families of actions")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
 
 
 def _toy(args: argparse.Namespace) -> tuple[Any, str]:
@@ -178,6 +109,25 @@ def _toy(args: argparse.Namespace) -> tuple[Any, str]:
     with Progress("drawing", 0) as progress:
         made = make_toy(Path(args.out), level=args.level, seed=args.seed, progress=progress)
     return made, f"{made['videos']} videos of {made['classes']} classes in {args.out}; list: {made['annotations']}"
+
+
+def _add_convert(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "convert", _convert, "videos to sharded TFRecords",
+        "--dataset ucf101 --root UCF-101 --annotations ucfTrainTestlist --out records/ucf101",
+    )  # fmt: skip
+    parser.add_argument("--dataset", required=True, help="annotation format: list (CSV of path,label,split) | ucf101")
+    parser.add_argument("--root", required=True, help="folder that the annotated paths start from")
+    parser.add_argument("--annotations", required=True, help="annotation file (list) or folder (ucf101)")
+    parser.add_argument("--out", required=True, help="folder of records to write")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    parser.add_argument("--short-side", type=int, default=256, help="pixels; 0 keeps the size (default: %(default)s)")
+    parser.add_argument("--quality", type=int, default=95, help="of JPEG frames (default: %(default)s)")
+    parser.add_argument("--codec", choices=("jpeg", "raw"), default="jpeg", help="of frames (default: %(default)s)")
+    parser.add_argument("--videos-per-shard", type=int, default=64, help="at most (default: %(default)s)")
+    parser.add_argument("--split-number", type=int, choices=(1, 2, 3), help="of UCF101's three splits (default: 1)")
+    parser.add_argument("--label-order", choices=("file", "sorted"), help="order of a list's classes (default: sorted)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of records (default: %(default)s)")
 
 
 def _convert(args: argparse.Namespace) -> tuple[Any, str]:
@@ -194,6 +144,15 @@ def _convert(args: argparse.Namespace) -> tuple[Any, str]:
     return report.as_dict(), report.text()
 
 
+def _add_verify(verbs: Any) -> None:
+    parser = _verb(verbs, "verify", _verify, "check a folder of records", "records/ucf101 --deep")
+    parser.add_argument("records", help="folder written by vidrec convert")
+    parser.add_argument("--deep", action="store_true", help="also decode every frame")
+    parser.add_argument(
+        "--repair", action="store_true", help="write the index of a sound shard again where it is wrong"
+    )
+
+
 def _verify(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.data.verify import verify
     from vidrec.progress import Progress
@@ -204,6 +163,16 @@ def _verify(args: argparse.Namespace) -> tuple[Any, str]:
         print(_json(report.as_dict()) if args.json else report.text(), flush=True)
         raise VidrecError(f"{args.records}: {len(report.problems)} problems")
     return report.as_dict(), report.text()
+
+
+def _add_train(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "train", _train, "train a network; goes on by itself when the workdir holds a checkpoint",
+        "--config configs/stm.py:ssv1 --workdir runs/stm --config.data.records=records/ssv1",
+    )  # fmt: skip
+    _add_config(parser)
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    _add_hosts(parser)
 
 
 def _train(args: argparse.Namespace) -> tuple[Any, str]:
@@ -219,6 +188,19 @@ def _train(args: argparse.Namespace) -> tuple[Any, str]:
     return result, f"Finished at step {outcome.step}: {metrics}"
 
 
+def _add_eval(verbs: Any) -> None:
+    parser = _verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --split val")
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument("--records", help="folder of records (default: the one of the run)")
+    parser.add_argument("--split", help="split to evaluate (default: the one of the run)")
+    parser.add_argument("--clips", type=int, help="clips per video (default: the run's eval.clips)")
+    parser.add_argument("--crops", type=int, choices=(1, 3), help="crops per clip (default: the run's eval.crops)")
+    parser.add_argument("--batch-size", type=int, help="clips of a global batch")
+    parser.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+    parser.add_argument("--out", help="folder to write (default: WORKDIR/eval)")
+    _add_hosts(parser)
+
+
 def _eval(args: argparse.Namespace) -> tuple[Any, str]:
     _start_hosts(args)
     from vidrec.inspect.results import evaluate_run
@@ -226,6 +208,13 @@ def _eval(args: argparse.Namespace) -> tuple[Any, str]:
     names = ("records", "split", "clips", "crops", "batch_size", "step", "out")
     options = {name: getattr(args, name) for name in names}
     return evaluate_run(args.workdir, **options)
+
+
+def _add_predict(verbs: Any) -> None:
+    parser = _verb(verbs, "predict", _predict, "classes and scores of video files", "--workdir runs/stm clip.mp4")
+    parser.add_argument("videos", nargs="+", help="video files, or folders of them")
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument("--top", type=int, default=5, help="classes shown (default: %(default)s)")
 
 
 def _predict(args: argparse.Namespace) -> tuple[Any, str]:
@@ -250,6 +239,14 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
     return rows, "\n".join(lines)
 
 
+def _add_summary(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "summary", _summary, "parameters, multiply-adds and shapes per stage", "--config configs/stm.py:ssv1"
+    )
+    _add_config(parser, required=False)
+    parser.add_argument("--all", action="store_true", help="every network of the papers' tables, beside their figures")
+
+
 def _summary(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.inspect.summary import summarize
     from vidrec.models.registry import create_model
@@ -267,6 +264,29 @@ def _summary(args: argparse.Namespace) -> tuple[Any, str]:
         raise UsageError("model.num_classes is 0 (as many as the records have); set --config.model.num_classes=N")
     summary = summarize(create_model(config.model.name, **fields), image_size=config.data.image_size)
     return {"model": config.model.name, **summary.as_dict()}, summary.text()
+
+
+def _add_import(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "import", _import, "PyTorch weights to a vidrec checkpoint",
+        "--model tsn_resnet50 --weights resnet50.pth --out weights/resnet50",
+    )  # fmt: skip
+    parser.add_argument("--model", help="network (vidrec.list_models())")
+    _add_config(parser, required=False)
+    parser.add_argument("--weights", required=True, help=".pth, .pt, .pth.tar, .safetensors or .npz")
+    parser.add_argument("--out", required=True, help="folder of the checkpoint to write")
+    parser.add_argument("--num-classes", type=int, help="(default: the size of the file's classifier)")
+    parser.add_argument("--num-frames", type=int, help="of --model (default: 8)")
+    parser.add_argument("--image-size", type=int, help="of --model (default: 224)")
+    parser.add_argument("--classes", help="file with one class name per line, in label order")
+    parser.add_argument(
+        "--allow-missing", action="append", default=[], metavar="PATTERN",
+        help="parameters that the file need not have, such as fc or '*/cmm'; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bgr", action="store_true",
+        help="transformers: the weights expect blue, green, red (TimeSformer's on Something-Something V2)",
+    )  # fmt: skip
 
 
 def _import(args: argparse.Namespace) -> tuple[Any, str]:

@@ -42,7 +42,7 @@ class Toy(NamedTuple):
       model: its name.
       steps: length of training.
       sees: what it has beside single frames, in words.
-      fields: fields of the network that differ from those of a thin ResNet, or from a transformer's defaults.
+      fields: fields of the network that differ from its defaults.
       lr: learning rate.
       clip_norm: of the gradient; 0 is off.
       task: fields of `config.task`.
@@ -51,10 +51,10 @@ class Toy(NamedTuple):
     model: str
     steps: int
     sees: str
-    fields: dict[str, Any] = {}  # noqa: RUF012  read only
+    fields: dict[str, Any]
     lr: float = 0.02
     clip_norm: float = 0.0
-    task: dict[str, Any] = {}  # noqa: RUF012
+    task: dict[str, Any] = {}  # noqa: RUF012  read only
 
 
 RESNET = {
@@ -66,18 +66,18 @@ TRANSFORMER = {
     "time_embed_std": 1.0, "init_std": 0.125,  # too few steps to grow from nothing, or from what suits a wide network
 }  # fmt: skip
 TOYS = {
-    "tsn": Toy("tsn_resnet18", 80, "the mean of the frames"),
-    "tsm": Toy("tsm_resnet18", 160, "channels shifted in time"),
-    "tdn": Toy("tdn_resnet50", 160, "differences of neighbouring frames"),
-    "stm": Toy("stm_resnet18", 160, "motion between frames", {"reduction": 4}),  # 8 / 16 channels would be none
-    "tcm": Toy("tcm_resnet18", 120, "where things went, by correlation", {"tcm_patch": 7}),
+    "tsn": Toy("tsn_resnet18", 80, "the mean of the frames", RESNET),
+    "tsm": Toy("tsm_resnet18", 160, "channels shifted in time", RESNET),
+    "tdn": Toy("tdn_resnet50", 160, "differences of neighbouring frames", RESNET),
+    "stm": Toy("stm_resnet18", 160, "motion between frames", {**RESNET, "reduction": 4}),  # not 8/16 channels
+    "tcm": Toy("tcm_resnet18", 120, "where things went, by correlation", {**RESNET, "tcm_patch": 7}),
     "tefe": Toy(
         "tefe_resnet50", 140, "excitation over time, 3D products",
-        {"bottleneck": False, "te": (1, 1, 0, 0), "fe": (0, 0, 1, 1), "fe_init": "random"},
+        {**RESNET, "bottleneck": False, "te": (1, 1, 0, 0), "fe": (0, 0, 1, 1), "fe_init": "random"},
     ),
     "ttsn": Toy(
         "ttsn_resnet50", 300, "attention between frames",
-        {"bottleneck": False, "backbone": "tsn", "ett_pe_std": 1.5, "ett_inverse_std": 0.25},
+        {**RESNET, "bottleneck": False, "backbone": "tsn", "ett_pe_std": 1.5, "ett_inverse_std": 0.25},
         lr=0.03, task={"name": "tss", "weight": 0.1},
     ),
     "timesformer": Toy("timesformer_base", 160, "attention in time and space", TRANSFORMER, 0.003, 1.0),
@@ -97,8 +97,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     c = base()
     c.model.name = toy.model
-    c.model.update(dropout=0.0, **({} if "patch_size" in toy.fields else RESNET))
-    c.model.update(toy.fields)
+    c.model.update(dropout=0.0, **toy.fields)
     c.task.update(toy.task)
 
     c.data.records = "records/toy"

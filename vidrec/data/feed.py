@@ -25,15 +25,15 @@ class DeviceFeed:
     def __init__(self, batches: Iterator[Batch], mesh: jax.sharding.Mesh, depth: int = 2):
         self._batches = batches
         self._sharding = NamedSharding(mesh, PartitionSpec("data"))
-        self._queue: deque[tuple[Batch, Batch]] = deque()
+        self._queue: deque[Batch] = deque()
         self._depth = depth
         self.waited = 0.0
 
     def __iter__(self) -> "DeviceFeed":
         return self
 
-    def __next__(self) -> tuple[Batch, Batch]:
-        """Returns (global batch on the devices, this host's part as numpy arrays)."""
+    def __next__(self) -> Batch:
+        """Returns the next global batch on the devices."""
         while len(self._queue) < self._depth and self._pull():
             pass
         if not self._queue:
@@ -45,7 +45,7 @@ class DeviceFeed:
         host = next(self._batches, None)
         self.waited += time.perf_counter() - start
         if host is not None:
-            self._queue.append((to_devices(host, self._sharding), host))
+            self._queue.append(to_devices(host, self._sharding))
         return host is not None
 
 

@@ -147,8 +147,3 @@ def resize(frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height}
     if frame.shape[:2] != least:
         frame = _backend.shrink(frame, *least)
     return frame if least == (height, width) else _backend.enlarge(frame, height, width)
-
-
-def shrink(frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    """`resize` for sizes that are known to be no larger than the frame's."""
-    return _backend.shrink(frame, height, width)

@@ -125,7 +125,7 @@ def evaluate(
     loader = Loader(config.data.workers, config.data.threads)
     batch_bytes = spec.nbytes * config.eval.batch_size // jax.process_count()
     with StepIterator(batches, loader, batch_bytes) as iterator, Progress("eval", len(batches), show=show) as progress:
-        for done, (batch, _) in enumerate(DeviceFeed(iterator, mesh), start=1):
+        for done, batch in enumerate(DeviceFeed(iterator, mesh), start=1):
             given, logits = jax.device_get(predict(variables, batch))
             record, scores = given.record[given.valid], logits[given.valid]
             np.add.at(total, record, softmax(scores) if average == "softmax" else scores)

@@ -147,6 +147,7 @@ def read_zip(archive: zipfile.ZipFile) -> Any:
     blobs: dict[str, bytes] = {}
 
     def load(storage: Storage) -> bytes:
+        """The bytes of a storage, read from the archive once."""
         if storage.key not in blobs:
             blobs[storage.key] = read_stored(archive, f"{folder}data/{storage.key}")
         return blobs[storage.key]

@@ -15,8 +15,15 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vidrec.errors import UsageError, VidrecError
-from vidrec.models.fields import check_at_least, check_choice, check_has_effect, check_probability
+from vidrec.errors import UsageError
+from vidrec.models.fields import (
+    check_at_least,
+    check_choice,
+    check_clips,
+    check_computation,
+    check_has_effect,
+    check_probability,
+)
 from vidrec.models.vit import MLP, STD, Dense, Embedding, Tokens, dense, drop_path, layer_norm
 from vidrec.ops.attention import Map, cosine_attention, softmax_attention
 from vidrec.types import ModelOutput
@@ -177,9 +184,7 @@ class DirecFormer(nn.Module):
         check_choice("space_attn", self.space_attn, ATTENTIONS)
         cos_scale = "1" if self.cos_scale == 1 else self.cos_scale
         check_choice("cos_scale", cos_scale, COS_SCALES)
-        check_choice("remat", self.remat, ("none", "block"))
-        if isinstance(self.dtype, str):
-            check_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        check_computation(self.dtype, self.remat)
         self.check_sizes()
         softmax_only = self.time_attn == self.space_attn == "softmax"
         check_has_effect("cos_scale", cos_scale == "1" or not softmax_only, "both attentions are softmax")
@@ -204,11 +209,7 @@ class DirecFormer(nn.Module):
 
     @nn.compact
     def __call__(self, clips: Float[Array, "b t h w _c"], *, train: bool = False) -> ModelOutput:
-        if clips.ndim != 5 or clips.shape[1] != self.num_frames or clips.shape[-1] != 3:
-            raise VidrecError(
-                f"clips have shape {list(clips.shape)}, but this network (num_frames={self.num_frames}) needs "
-                f"[batch, {self.num_frames}, height, width, 3]: change num_frames or the clips"
-            )
+        check_clips(clips.shape, self.num_frames, self.clip_length)
         dtype = jnp.dtype(self.dtype)
         x = Embedding(
             self.dim, self.num_frames, self.image_size, self.patch_size, self.time_embed_std, dtype, name="patch_embed"

@@ -1,8 +1,8 @@
 """Checks of a network's fields: a wrong value is refused when the network is made, by name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from vidrec.errors import UsageError, did_you_mean
+from vidrec.errors import UsageError, VidrecError, did_you_mean
 
 
 def check_choice(field: str, value: object, choices: Iterable[str]) -> None:
@@ -38,3 +38,19 @@ def check_probability(**values: float) -> None:
     for field, value in values.items():
         if not 0 <= value < 1:
             raise UsageError(f"{field}={value} is a probability: it must be at least 0, below 1")
+
+
+def check_computation(dtype: object, remat: str) -> None:
+    """Raises UsageError unless every network can be computed in this type, with its blocks recomputed or not."""
+    check_choice("remat", remat, ("none", "block"))
+    if isinstance(dtype, str):
+        check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
+
+
+def check_clips(shape: Sequence[int], num_frames: int, clip_length: int) -> None:
+    """Raises VidrecError unless a `shape` of clips is `[B, clip_length, H, W, 3]`."""
+    if len(shape) != 5 or shape[1] != clip_length or shape[-1] != 3:
+        raise VidrecError(
+            f"clips have shape {list(shape)}, but this network (num_frames={num_frames}) needs "
+            f"[batch, {clip_length}, height, width, 3]: change num_frames or the clips"
+        )

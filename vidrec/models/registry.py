@@ -5,7 +5,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -89,15 +89,23 @@ def init_options() -> dict[str, Any]:
 
 def find_model(name: str) -> Maker:
     """Returns the function (or class) that makes the network `name`; raises UsageError when there is none."""
+    return find_maker("model", name, MODELS)
+
+
+def find_maker(kind: str, name: str, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """Returns the function `name` of those known, or imports "package.module:function"; `kind` is what it makes.
+
+    Raises UsageError when there is none.
+    """
     if ":" in name:
-        return import_maker(name)
-    if name not in MODELS:
-        hint = did_you_mean(name, MODELS)
-        raise UsageError(f"no model is called {name!r}{hint}; your own is named as 'package.module:function'")
-    return MODELS[name]
+        return import_maker(kind, name)
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise UsageError(f"no {kind} is called {name!r}{hint}; your own is named as 'package.module:function'")
+    return known[name]
 
 
-def import_maker(name: str) -> Maker:
+def import_maker(kind: str, name: str) -> Callable[..., Any]:
     """Imports the function of "package.module:function"."""
     module, _, function = name.partition(":")
     if os.getcwd() not in sys.path:
@@ -105,9 +113,9 @@ def import_maker(name: str) -> Maker:
     try:
         maker = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"model {name!r} cannot be imported: {error}") from error
+        raise UsageError(f"{kind} {name!r} cannot be imported: {error}") from error
     if not callable(maker):
-        raise UsageError(f"model {name!r} is a {type(maker).__name__}, not a function that makes a network")
+        raise UsageError(f"{kind} {name!r} is a {type(maker).__name__}, not a function that makes a {kind}")
     return maker
 
 

@@ -14,8 +14,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vidrec.errors import VidrecError
-from vidrec.models.fields import check_at_least, check_choice, check_per_stage, check_probability
+from vidrec.models.fields import (
+    check_at_least,
+    check_choice,
+    check_clips,
+    check_computation,
+    check_per_stage,
+    check_probability,
+)
 from vidrec.models.layers import Layers, conv, max_pool
 from vidrec.models.norm import BatchNorm, parse_bn
 from vidrec.types import ModelOutput
@@ -154,9 +160,7 @@ class ResNet(nn.Module):
         check_at_least(1, stage_sizes=self.stage_sizes, widths=self.widths, strides=self.strides)
         check_probability(dropout=self.dropout, bn_momentum=self.bn_momentum)
         check_choice("stem", self.stem, STEMS)
-        check_choice("remat", self.remat, ("none", "block"))
-        if isinstance(self.dtype, str):
-            check_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        check_computation(self.dtype, self.remat)
         parse_bn(self.bn)
 
     @property
@@ -171,7 +175,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, clips: Float[Array, "b t h w _c"], *, train: bool = False) -> ModelOutput:
-        self.check_clips(clips)
+        check_clips(clips.shape, self.num_frames, self.clip_length)
         layers = self.layers(train)
         x = self.stem_features(clips, layers)
         for stage in range(2, 2 + len(self.stage_sizes)):
@@ -190,14 +194,6 @@ class ResNet(nn.Module):
         """The layers of this network, in train or eval mode."""
         norm = partial(BatchNorm, policy=parse_bn(self.bn), train=train, momentum=self.bn_momentum)
         return Layers(partial(conv, dtype=jnp.dtype(self.dtype)), norm)
-
-    def check_clips(self, clips: Float[Array, "..."]) -> None:
-        """Raises VidrecError unless clips are `[B, clip_length, H, W, 3]`."""
-        if clips.ndim != 5 or clips.shape[1] != self.clip_length or clips.shape[-1] != 3:
-            raise VidrecError(
-                f"clips have shape {list(clips.shape)}, but this network (num_frames={self.num_frames}) needs "
-                f"[batch, {self.clip_length}, height, width, 3]: change num_frames or the clips"
-            )
 
     def stem_features(self, clips: Float[Array, "b t h w _c"], layers: Layers) -> Features:
         """conv1, bn1, ReLU and, for pictures of ImageNet's size, max pooling."""

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vidrec.errors import UsageError, VidrecError
+from vidrec.models.fields import check_clips
 from vidrec.models.layers import KAIMING, DepthwiseConv, Layers, TemporalConv, max_pool
 from vidrec.models.resnet import STEMS, Block, Features, Operator, ResNet
 from vidrec.ops.resize import nearest_index
@@ -162,7 +163,7 @@ class TDN(ResNet):
 
     @nn.compact
     def __call__(self, clips: Float[Array, "b frames h w _c"], *, train: bool = False) -> ModelOutput:
-        self.check_clips(clips)
+        check_clips(clips.shape, self.num_frames, self.clip_length)
         layers = self.layers(train)
         segments = clips.reshape(len(clips), self.num_frames, SEGMENT, *clips.shape[2:])
         motion = self.short_term(segments, layers)

@@ -103,7 +103,7 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
         # --- the loop ---------------------------------------------------------------------------------------------
         line = stack.enter_context(ProgressLine("train", total_steps, config.train.batch_size, step, show=is_lead()))
         while step < total_steps and not agreed(stopping, step, config.train.log_every):
-            state, metrics, read = train_step(state, next(feed)[0])
+            state, metrics, read = train_step(state, next(feed))
             step += 1
             run.taken(step, metrics, read)
             due = step in evaluations or step % config.train.checkpoint_every == 0

@@ -41,6 +41,7 @@ def learning_rate(
         raise UsageError(f"optim.schedule is {optim.schedule!r}, but must be step, cosine or constant")
 
     def schedule(step: Any) -> Any:
+        """The learning rate of a step, counted from 0."""
         # Boundaries of the step schedule count from the first step; cosine starts behind the warm-up.
         rate = after(jnp.maximum(step - optim.warmup_steps, 0) if optim.schedule == "cosine" else step)
         return rate * jnp.minimum((step + 1) / (optim.warmup_steps + 1), 1.0)
@@ -79,13 +80,16 @@ def multipliers(
         raise UsageError(f"optim.decay is {decay!r}, but must be all or kernels")
 
     def find(path: str) -> tuple[float, float]:
+        """The factors of the first group that a parameter belongs to."""
         return next(((lr, wd) for pattern, lr, wd in groups if re.search(pattern, path)), (1.0, 1.0))
 
     def lr_multiplier(path: str, parameter: Any) -> float:
+        """Of the learning rate; 0 for what is frozen."""
         del parameter
         return 0.0 if path in frozen else find(path)[0]
 
     def decay_multiplier(path: str, parameter: Any) -> float:
+        """Of the weight decay."""
         return 0.0 if decay == "kernels" and parameter.ndim < 2 else find(path)[1]
 
     return lr_multiplier, decay_multiplier

@@ -30,9 +30,11 @@ def make_train_step(
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any], Int[Array, " b"]]:
+        """One update of the parameters."""
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
         def loss_of(params: Any) -> Any:
+            """The task's loss as a function of what is differentiated."""
             return task_loss({"params": params, "batch_stats": state.batch_stats}, batch, key)
 
         (loss, (batch_stats, metrics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -56,6 +58,7 @@ def make_predict_step(
     """Jitted (variables, batch) -> (the batch without its clips, float32 logits), whole on every device and host."""
 
     def step(variables: dict[str, Any], batch: Batch) -> tuple[Batch, Float[Array, "b k"]]:
+        """The network in evaluation."""
         output = model.apply(variables, feed.normalize(batch.clips, mean, std), train=False)
         return batch._replace(clips=jnp.zeros(0, jnp.uint8)), output.logits.astype(jnp.float32)
 

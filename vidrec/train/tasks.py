@@ -15,13 +15,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ml_collections import FrozenConfigDict
 
 from vidrec.data import feed
-from vidrec.errors import UsageError, did_you_mean
+from vidrec.errors import UsageError
 from vidrec.losses.classification import cross_entropy
 from vidrec.losses.order import SIGNS, draw_orders, guided_loss, order_loss, reversal_loss, shuffle
 from vidrec.losses.permutations import permutation_set
 from vidrec.losses.twins import twins_loss
 from vidrec.models.fields import check_choice, check_has_effect
-from vidrec.models.registry import import_maker
+from vidrec.models.registry import find_maker
 from vidrec.train.state import Network
 from vidrec.types import Batch, ModelOutput
 
@@ -209,12 +209,7 @@ TASKS: dict[str, Callable[..., Task]] = {"supervised": supervised, "tss": tss, "
 
 def find_task(name: str) -> Callable[..., Task]:
     """Returns the function that makes the task `name`; raises UsageError when there is none."""
-    if ":" in name:
-        return import_maker(name)
-    if name not in TASKS:
-        hint = did_you_mean(name, TASKS)
-        raise UsageError(f"no task is called {name!r}{hint}; your own is named as 'package.module:function'")
-    return TASKS[name]
+    return find_maker("task", name, TASKS)
 
 
 def task_fields(name: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.quick import jit
-from vidrec.errors import UsageError, VidrecError
 from vidrec.ops.correlation import IMPLEMENTATIONS, local_correlation, match
 
 STATIC = ("patch", "sigma", "tau", "gaussian", "normalize", "relu", "implementation")
@@ -162,15 +161,15 @@ def test_displacements_stay_in_the_window_and_confidences_are_cosines():
         ({"patch": -1}, "patch=-1"),
         ({"sigma": 0.0}, "sigma=0.0"),
         ({"tau": -1.0}, "tau=-1.0"),
-        ({"gaussian": "papr"}, "did you mean 'paper'"),
-        ({"implementation": "xlaa"}, "did you mean 'xla'"),
+        ({"gaussian": "papr"}, "is not one of code, paper"),
+        ({"implementation": "xlaa"}, "'xlaa' is not one of"),
     ],
 )
 def test_wrong_arguments(options, named):
-    with pytest.raises(UsageError, match=named):
+    with pytest.raises(ValueError, match=named):
         match(*maps(WHOLE), **{"patch": 3, **options})
 
 
 def test_maps_of_different_shapes():
-    with pytest.raises(VidrecError, match=r"f1 \[2, 5, 7, 3\] and f2 \[2, 5, 6, 3\]"):
+    with pytest.raises(ValueError, match=r"f1 \[2, 5, 7, 3\] and f2 \[2, 5, 6, 3\]"):
         local_correlation(maps(WHOLE)[0], maps((2, 5, 6, 3))[1], patch=3)

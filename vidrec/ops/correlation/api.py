@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from vidrec.errors import UsageError, VidrecError, did_you_mean
 from vidrec.ops.correlation import reference, xla
+from vidrec.ops.correlation.shapes import Array, Float
 
 GAUSSIANS = ("code", "paper")
 
@@ -46,8 +45,7 @@ def local_correlation(
       implementation: a name of `IMPLEMENTATIONS`; None picks.
 
     Raises:
-      UsageError: an even or non-positive patch, or an unknown implementation.
-      VidrecError: features of different or wrong shapes.
+      ValueError: an even or non-positive patch, an unknown implementation, features of different or wrong shapes.
     """
     check_maps(f1, f2, patch)
     return choose(implementation).correlate(f1, f2, patch=patch)
@@ -83,14 +81,13 @@ def match(
       implementation: a name of `IMPLEMENTATIONS`; None picks.
 
     Raises:
-      UsageError: a wrong argument.
-      VidrecError: features of different or wrong shapes.
+      ValueError: a wrong argument, or features of different or wrong shapes.
     """
     check_maps(f1, f2, patch)
     if not (sigma > 0 and tau > 0):
-        raise UsageError(f"sigma={sigma}, tau={tau}: both must be positive")
+        raise ValueError(f"sigma={sigma}, tau={tau}: both must be positive")
     if gaussian not in GAUSSIANS:
-        raise UsageError(f"gaussian={gaussian!r} is not one of the known values{did_you_mean(gaussian, GAUSSIANS)}")
+        raise ValueError(f"gaussian={gaussian!r} is not one of {', '.join(GAUSSIANS)}")
     if normalize:
         f1, f2 = unit_length(f1), unit_length(f2)
     amplitude = 1.0
@@ -112,13 +109,13 @@ def choose(implementation: str | None) -> Implementation:
     """The named implementation; without a name, the one that is fast on every device."""
     name = "xla" if implementation is None else implementation
     if name not in IMPLEMENTATIONS:
-        raise UsageError(f"implementation={name!r} is not known{did_you_mean(name, IMPLEMENTATIONS)}")
+        raise ValueError(f"implementation={name!r} is not one of {', '.join(IMPLEMENTATIONS)}")
     return IMPLEMENTATIONS[name]
 
 
 def check_maps(f1: Float[Array, "..."], f2: Float[Array, "..."], patch: int) -> None:
     """Raises unless both are maps [N, H, W, C] of one shape and the window has a middle."""
     if patch < 1 or patch % 2 == 0:
-        raise UsageError(f"patch={patch} must be odd and positive, so that the window has a middle")
+        raise ValueError(f"patch={patch} must be odd and positive, so that the window has a middle")
     if f1.ndim != 4 or f1.shape != f2.shape:
-        raise VidrecError(f"f1 {list(f1.shape)} and f2 {list(f2.shape)} must be feature maps [N, H, W, C] of one shape")
+        raise ValueError(f"f1 {list(f1.shape)} and f2 {list(f2.shape)} must be feature maps [N, H, W, C] of one shape")

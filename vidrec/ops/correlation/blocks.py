@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+
+from vidrec.ops.correlation.shapes import Array, Bool, Float, Int
 
 Maps = Float[Array, "n h w c"]
 Rows = Any  # per-query arrays of one block, [N, rows, W, ...], as a pytree

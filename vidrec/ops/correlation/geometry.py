@@ -3,7 +3,8 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+
+from vidrec.ops.correlation.shapes import Float, Int
 
 NOWHERE = np.iinfo(np.int32).max  # index of a position that does not exist; larger than any that does
 

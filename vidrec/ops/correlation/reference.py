@@ -2,7 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+
+from vidrec.ops.correlation.shapes import Array, Float, Int
 
 
 def correlate(

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from vidrec.ops.correlation.blocks import (
     Block,
@@ -26,6 +25,7 @@ from vidrec.ops.correlation.blocks import (
     window_index,
 )
 from vidrec.ops.correlation.geometry import NOWHERE, Outside, outside
+from vidrec.ops.correlation.shapes import Array, Float, Int
 
 # The volume
 
