@@ -60,6 +60,8 @@ def test_slips_in_the_file(recipe, line, told):
         ("--config.optim.clip_norm=nan", "optim.clip_norm is nan"),
         ("--config.data.mean=(0.5,0.5,1e999)", "must be finite"),
         ("--config.eval.average=scores", "eval.average is 'scores', but must be one of ('softmax', 'logits')"),
+        ("--config.train.label_smoothing=1.0", "train.label_smoothing is 1.0, but must be in [0, 1)"),
+        ("--config.train.class_weights=(1.0,0.0)", "train.class_weights must all be more than 0"),
         ("--config.eval.crops=2", "eval.crops is 2, but must be one of (1, 3)"),
     ],
 )
@@ -107,6 +109,9 @@ def test_arguments():
     for wrong in ("ssv3", "frame=3", "frames=many", "dataset=jester", "twins=maybe"):
         with pytest.raises(UsageError):
             parse_arg(wrong, **known)
+    for twice in ("ssv1,ssv2", "ssv1,dataset=ssv2", "frames=8,frames=16", "twins,twins=false"):
+        with pytest.raises(UsageError, match="given twice"):
+            parse_arg(twice, **known)
 
 
 def test_round_trip_through_json(recipe):

@@ -161,6 +161,10 @@ def check(
             raise UsageError(f"{where}: config.{name} is {config[section][key]!r}, but must be one of {choices}")
     if len(config.data.color_jitter) not in (0, 4) or len(config.data.resize) > 2:
         raise UsageError(f"{where}: data.color_jitter has 0 or 4 values, data.resize at most 2; see vidrec/config.py")
+    if not 0 <= config.train.label_smoothing < 1:
+        raise UsageError(f"{where}: train.label_smoothing is {config.train.label_smoothing}, but must be in [0, 1)")
+    if any(weight <= 0 for weight in config.train.class_weights):
+        raise UsageError(f"{where}: train.class_weights must all be more than 0; leave a class out of the records")
     if model_fields:
         _check_named("model", config.model, model_fields, where)
     if task_fields:
@@ -174,16 +178,20 @@ def parse_arg(arg: str | None, **known: Any) -> ConfigDict:
     choice that has it. Other values take the type of their default; a bare name of a boolean sets it.
 
     Raises:
-      UsageError: a word or value that is not known, naming the nearest known one.
+      UsageError: a word or value that is not known, naming the nearest known one; an argument given twice.
     """
     choices = {key: value for key, value in known.items() if isinstance(value, tuple)}
     parsed = {key: value[0] if isinstance(value, tuple) else value for key, value in known.items()}
+    given = set()
     for part in filter(None, (arg or "").split(",")):
         key, equals, text = part.partition("=")
         if not equals:
             key, text = _bare_word(part, known, choices)
         if key not in known:
             raise UsageError(f"unknown config argument {key!r}{did_you_mean(key, known)}")
+        if key in given:
+            raise UsageError(f"config argument {key} is given twice, as {parsed[key]} and as {text}: choose one")
+        given.add(key)
         parsed[key] = _parse_value(key, text, known[key])
     return ConfigDict(parsed)
 

@@ -6,6 +6,7 @@ with _use_new_zipfile_serialization=False (legacy.pth.tar), and a pickled torch.
      "scheduler": {"milestones": Counter([30, 45])}, "optimizer": {"state": {0: {"momentum_buffer": base * 2}}}}
 """
 
+import argparse
 import io
 import json
 import pickle
@@ -108,6 +109,21 @@ def test_a_harmful_pickle_is_refused_and_not_run(tmp_path, container, hidden):
     with pytest.raises(VidrecError, match=r"weights\.pth: the file wants to run __builtin__\.exec"):
         read(tmp_path / "weights.pth")
     assert not trace.exists()
+
+
+def test_options_and_numpy_scalars_beside_the_weights_are_ignored(tmp_path):
+    with zipfile.ZipFile(DATA / "zip.pth") as archive:
+        checkpoint = {name: archive.read(name) for name in archive.namelist()}
+    index = next(name for name in checkpoint if name.endswith("data.pkl"))
+    extra = {"best": np.float64(52.2), "args": argparse.Namespace(lr=0.1, names=["a"])}
+    inside = pickle.dumps(extra, protocol=2)[2:-1]  # without the opcodes that begin and end a pickle
+    # Beside the first entries: the last opcodes of a dictionary are u (set items) and . (stop).
+    assert checkpoint[index].endswith(b"u.")
+    checkpoint[index] = checkpoint[index][:-2] + b"X\x05\x00\x00\x00extra" + inside + b"u."
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        for name, data in checkpoint.items():
+            archive.writestr(name, data)
+    assert_same(read(tmp_path / "a.pth"), EXPECTED)
 
 
 def test_whole_modules_are_refused_by_name():

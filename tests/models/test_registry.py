@@ -1,7 +1,9 @@
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import pytest
 
-from vidrec.errors import UsageError
+from vidrec.errors import UsageError, VidrecError
 from vidrec.models.registry import REQUIRED, clip_shape, create_model, list_models, model_fields
 from vidrec.models.stm import STM
 
@@ -49,6 +51,39 @@ def test_slips_are_named():
         create_model("stm_resnet50", num_classes=2, reducton=8)
     with pytest.raises(UsageError, match=r"tsn_resnet50.*num_classes"):
         create_model("tsn_resnet50")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "sentence"),
+    [
+        ("tsn_resnet50", {"num_classes": "3"}, "num_classes='3' must be a whole number"),
+        ("tsn_resnet50", {"num_classes": 2.5}, "num_classes=2.5 must be a whole number"),
+        ("tsn_resnet50", {"num_classes": True}, "num_classes=True must be a whole number"),
+        ("tsn_resnet50", {"dropout": None}, "dropout=None must be a number"),
+        ("tsn_resnet50", {"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
+        ("tsn_resnet50", {"widths": None}, "widths=None must be a list, each item a whole number"),
+        ("tsn_resnet50", {"stage_sizes": (1, 1, 1, 1.5)}, r"stage_sizes=\(1, 1, 1, 1.5\) must be a list"),
+        ("tsn_resnet50", {"dtype": None}, "dtype=None is not one of the known values"),
+        ("tsn_resnet50", {"dtype": jnp.int32}, "dtype='int32' is not one of the known values"),
+        ("stm_resnet50", {"degenerate": "yes"}, "degenerate='yes' must be true or false"),
+        ("stm_resnet50", {"placement": 2.0}, "placement=2.0 must be a word or a whole number"),
+        ("tefe_resnet50", {"te": "1-0-1-0"}, "te='1-0-1-0' must be a list"),
+        ("tcm_resnet50", {"tcm_patch": 3.0}, "tcm_patch=3.0 must be a whole number or None"),
+        ("ttsn_resnet50", {"ett": "no"}, "ett='no' must be true or false"),
+        ("direcformer_base", {"heads": 2.0}, "heads=2.0 must be a whole number"),
+        ("direcformer_base", {"mlp_ratio": 0}, "mlp_ratio=0 must be more than 0"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_named(name, fields, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        create_model(name, **{"num_classes": 2, **fields})
+
+
+@pytest.mark.parametrize("name", ["tsn_resnet18", "direcformer_base"])
+def test_pictures_without_a_pixel_are_refused(name):
+    model = create_model(name, num_classes=2)
+    with pytest.raises(VidrecError, match=r"clips have shape \[1, 8, 0, 32, 3\]"):
+        jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, 8, 0, 32, 3)))
 
 
 def test_networks_of_the_user():

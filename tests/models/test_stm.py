@@ -144,3 +144,9 @@ def test_odd_maps_before_a_strided_block():
     model = make(num_frames=1)
     with pytest.raises(VidrecError, match=r"15x15.*image_size"):
         jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 1, 15, 15, 3)), train=False))
+
+
+def test_maps_of_one_pixel_before_a_strided_block():
+    model = make(num_frames=1)
+    with pytest.raises(VidrecError, match="divides maps of 1x1 by 2"):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 1, 1, 1, 3)), train=False))

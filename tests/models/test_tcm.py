@@ -195,8 +195,8 @@ def test_windows_and_small_maps():
 @pytest.mark.parametrize(
     ("name", "fields", "named"),
     [
-        ("tcm_resnet18", {"tcm_stages": 5}, r"tcm_stages=5 must be a tuple"),
-        ("tcm_resnet18", {"tempos": "fast"}, r"tempos='fast' must be a tuple, such as \('fast',\)"),
+        ("tcm_resnet18", {"tcm_stages": 5}, "tcm_stages=5 must be a list, each item a whole number"),
+        ("tcm_resnet18", {"tempos": "fast"}, "tempos='fast' must be a list, each item a word"),
         ("tcm_resnet18", {"tcm_stages": ()}, "tcm_stages"),
         ("tcm_resnet18", {"tcm_stages": (4,)}, "tcm_stages"),  # of two stages
         ("tcm_resnet18", {"tcm_stages": (3, 2)}, "in order"),
@@ -216,12 +216,16 @@ def test_windows_and_small_maps():
         ("tcm_resnet18", {"parts": "tam", "tcm_patch": 7}, "tcm_patch has no effect"),
         ("tcm_resnet18", {"parts": "mtdm", "eta_kernel": 3}, "eta_kernel has no effect"),
         ("tcm_resnet18", {"tcm_host": "tea"}, "take tcm_resnet50"),
-        ("tcm_resnet34", {"tcm_host": "resnext3d"}, "take tcm_resnet101"),
-        ("tcm_resnet101", {"tcm_host": "tea", "stage_sizes": (3, 4, 23, 3), "widths": (64, 128, 256, 512)}, "depth 50"),
+        ("tcm_resnet34", {"tcm_host": "resnext3d"}, "take tcm_resnet50 or tcm_resnet101"),
+        (
+            "tcm_resnet50",
+            {"tcm_host": "tea", "widths": (2, 16)},
+            r"widths=\(2, 16\): tcm_host='tea' .* needs 3 or more",
+        ),
+        ("tcm_resnet18", {"tau": 0.0}, "^tau=0.0 must be more than 0"),
         ("tcm_resnet50", {"tcm_host": "resnxt3d"}, "did you mean 'resnext3d'"),
         ("tcm_resnet50", {"tcm_host": "tea", "shift_div": 4}, "shift_div has no effect"),
         ("tcm_resnet101", {"tcm_host": "resnext3d"}, "stem has no effect"),
-        ("tcm_resnet101", {"tcm_host": "resnext3d", "stem": "imagenet"}, "multiples of 16"),
         ("tcm_resnet101", {"tcm_host": "resnext3d", "stem": "imagenet", "widths": (16, 16)}, "leaves one frame"),
     ],
 )

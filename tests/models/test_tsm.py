@@ -39,7 +39,7 @@ def test_frames_further_than_the_number_of_blocks_do_not_meet():
     assert reach.tolist() == [False, True, True, True, False]
 
 
-@pytest.mark.parametrize("fields", [{"shift_div": 1}, {"shift_every": 0}])
+@pytest.mark.parametrize("fields", [{"shift_div": 1}, {"shift_every": 0}, {"shift_div": 1000}])
 def test_wrong_fields(fields):
     with pytest.raises(UsageError, match=next(iter(fields))):
         create_model("tsm_resnet50", num_classes=2, **fields)

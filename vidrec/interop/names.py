@@ -59,7 +59,8 @@ SPECIAL: dict[str, Rules] = {
 }
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-PREFIXES = ("module", "base_model", "model")  # of DataParallel, of TSN's and its descendants' wrapper, of others
+# Of DataParallel, of torch.compile, of TSN's and its descendants' wrapper, of others.
+PREFIXES = ("module", "_orig_mod", "base_model", "model")
 
 
 def rules_of(model: Any) -> Rules:
@@ -79,7 +80,8 @@ def torch_name(path: str, rules: Rules = COMMON) -> str:
 def clean_name(key: str) -> str:
     """Returns a key without the wrappers public training code puts around torchvision's names.
 
-    Prefixes `module.`, `base_model.`, `model.`; the `.net` of TSM's and TANet's wrapped layers; `new_fc` for `fc`.
+    Prefixes `module.`, `_orig_mod.`, `base_model.`, `model.`; the `.net` of TSM's and TANet's wrapped layers; `new_fc`
+    for `fc`.
     """
     parts = key.split(".")
     while parts[0] in PREFIXES and len(parts) > 1:

@@ -80,6 +80,18 @@ class RebuildParameter(Rebuild):
         return args[0]
 
 
+class Ignored:
+    """Stands for what training code saved beside the weights, such as its options; nothing in it is used."""
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **options: Any) -> "Ignored":
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        """Nothing is kept."""
+
+
 _DTYPES = {
     "float32": ("Float", np.float32),
     "float64": ("Double", np.float64),
@@ -97,6 +109,8 @@ ALLOWED: dict[str, Any] = {
     "collections.OrderedDict": collections.OrderedDict,
     "collections.Counter": dict,  # torch's step schedules keep their milestones in one
     "torch.Size": tuple,
+    **dict.fromkeys(("argparse.Namespace", "_codecs.encode", "numpy.dtype"), Ignored),
+    **dict.fromkeys(("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"), Ignored),
     "torch._utils._rebuild_tensor": Rebuild(),
     "torch._utils._rebuild_tensor_v2": Rebuild(),
     "torch._utils._rebuild_tensor_v3": RebuildTyped(),
@@ -108,7 +122,9 @@ ALLOWED: dict[str, Any] = {
 
 
 class TensorUnpickler(pickle.Unpickler):
-    """Unpickles nothing but containers, numbers, strings and torch tensors; raises VidrecError on any other name.
+    """Unpickles containers, numbers, strings and torch tensors, and ignores options and numpy scalars beside them.
+
+    Raises VidrecError on any other name.
 
     `itemsizes` has the bytes of one value of each storage that was named.
     """
@@ -191,7 +207,7 @@ def materialize(value: Any, load: Callable[[Storage], bytes], places: Iterator[i
         return {key: materialize(item, load, places) for key, item in dict.items(value)}
     if isinstance(value, list | tuple):
         return [materialize(item, load, places) for item in value]
-    return value
+    return None if isinstance(value, Ignored) else value
 
 
 def to_array(tensor: Tensor, data: bytes) -> np.ndarray:

@@ -206,6 +206,11 @@ def check_missing(report: Report, allow_missing: Sequence[str], rules: Rules) ->
     refused = [path for path in report.missing if not is_allowed(path, allow_missing, rules)]
     if refused:
         found = len(report.matched) + len(report.reshaped)
+        if not found and report.unexpected:
+            raise VidrecError(
+                f"none of the weights' names is one of this network: they have {report.unexpected[0]}, ..., where it "
+                f"has {torch_name(refused[0], rules)}, ...; they are of another network or another library"
+            )
         shown = ", ".join(refused[:5]) + (" and others" if len(refused) > 5 else "")
         hint = f"; the file also has {report.unexpected[0]}, ..." if report.unexpected else ""
         raise VidrecError(

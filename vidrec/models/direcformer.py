@@ -22,7 +22,9 @@ from vidrec.models.fields import (
     check_clips,
     check_computation,
     check_has_effect,
-    check_probability,
+    check_positive,
+    check_share,
+    check_types,
 )
 from vidrec.models.vit import MLP, STD, Dense, Embedding, Tokens, dense, drop_path, layer_norm
 from vidrec.ops.attention import Map, cosine_attention, softmax_attention
@@ -180,6 +182,7 @@ class DirecFormer(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_types(self)
         check_choice("time_attn", self.time_attn, ATTENTIONS)
         check_choice("space_attn", self.space_attn, ATTENTIONS)
         cos_scale = "1" if self.cos_scale == 1 else self.cos_scale
@@ -195,9 +198,8 @@ class DirecFormer(nn.Module):
         for field in ("num_classes", "num_frames", "image_size", "patch_size", "dim", "depth", "heads"):
             check_at_least(1, **{field: getattr(self, field)})
         check_at_least(0, num_orders=self.num_orders, time_embed_std=self.time_embed_std)
-        check_probability(dropout=self.dropout, drop_path=self.drop_path)
-        if self.mlp_ratio <= 0 or self.init_std <= 0:
-            raise UsageError(f"mlp_ratio={self.mlp_ratio} and init_std={self.init_std} must be more than 0")
+        check_share(dropout=self.dropout, drop_path=self.drop_path)
+        check_positive(mlp_ratio=self.mlp_ratio, init_std=self.init_std)
         for whole, part in (("dim", "heads"), ("image_size", "patch_size")):
             if getattr(self, whole) % getattr(self, part):
                 raise UsageError(f"{whole}={getattr(self, whole)} must be a multiple of {part}={getattr(self, part)}")

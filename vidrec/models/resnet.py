@@ -20,7 +20,8 @@ from vidrec.models.fields import (
     check_clips,
     check_computation,
     check_per_stage,
-    check_probability,
+    check_share,
+    check_types,
 )
 from vidrec.models.layers import Layers, conv, max_pool
 from vidrec.models.norm import BatchNorm, parse_bn
@@ -155,10 +156,11 @@ class ResNet(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_types(self)
         check_per_stage(stage_sizes=len(self.stage_sizes), widths=len(self.widths), strides=len(self.strides))
         check_at_least(1, num_classes=self.num_classes, num_frames=self.num_frames, stem_width=self.stem_width)
         check_at_least(1, stage_sizes=self.stage_sizes, widths=self.widths, strides=self.strides)
-        check_probability(dropout=self.dropout, bn_momentum=self.bn_momentum)
+        check_share(dropout=self.dropout, bn_momentum=self.bn_momentum)
         check_choice("stem", self.stem, STEMS)
         check_computation(self.dtype, self.remat)
         parse_bn(self.bn)

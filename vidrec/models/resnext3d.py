@@ -3,6 +3,7 @@
 A clip of 16 frames has 8 behind the stem, then 8, 4, 2 and 1 in stages 2 to 5; pictures are usually 112 x 112.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,8 @@ import flax.linen as nn
 from vidrec.models.layers import Layers
 from vidrec.models.resnet import Block, Features
 
-CARDINALITY = 32  # groups of the 3x3x3 convolution; 4 channels each where a plain block has 64 ("32x4d")
+# Groups of the 3x3x3 convolution: 4 channels each where a plain block has 64 ("32x4d"). Thin networks have fewer.
+CARDINALITY = 32
 
 
 def stem(clips: Features, width: int, layers: Layers) -> Features:
@@ -31,7 +33,7 @@ class ResNeXt3DBlock(Block):
         conv, norm = self.layers
         inside = 2 * self.width
         y = nn.relu(norm(name="bn1")(conv(inside, (1, 1, 1), name="conv1")(x)))
-        y = conv(inside, (3, 3, 3), self.stride, groups=CARDINALITY, name="conv2")(y)
+        y = conv(inside, (3, 3, 3), self.stride, groups=math.gcd(CARDINALITY, inside), name="conv2")(y)
         y = norm(name="bn3")(conv(4 * self.width, (1, 1, 1), name="conv3")(nn.relu(norm(name="bn2")(y))))
         return nn.relu(y + self.shortcut(x, 4 * self.width))
 

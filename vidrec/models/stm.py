@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vidrec.errors import UsageError, VidrecError
-from vidrec.models.fields import check_choice, check_has_effect
+from vidrec.errors import VidrecError
+from vidrec.models.fields import check_at_least, check_choice, check_has_effect
 from vidrec.models.layers import TORCH_DEFAULT, DepthwiseConv, Layers, TemporalConv, max_pool
 from vidrec.models.resnet import Features, Operator, ResNet
 from vidrec.ops.shift import shift_taps, temporal_taps
@@ -80,7 +80,7 @@ class STM(ResNet):
       placement: STM blocks: all, the first of every stage (first), or the first of one stage (2, 3, 4 or 5).
       cstm_conv: channelwise (1D in time), channelwise_2d (the 3x3 convolution becomes channel-wise too) or ordinary.
       cmm_conv: CMM's 3x3 convolution: channelwise or ordinary.
-      reduction: CMM works on 1/reduction of the block's width.
+      reduction: CMM works on 1/reduction of the block's width, at least one channel.
     """
 
     modules: str = "both"
@@ -99,8 +99,7 @@ class STM(ResNet):
         check_choice("placement", str(self.placement), ("all", "first", *stages))
         check_choice("cstm_conv", self.cstm_conv, CSTM_CONVS)
         check_choice("cmm_conv", self.cmm_conv, CMM_CONVS)
-        if self.reduction < 1:
-            raise UsageError(f"reduction={self.reduction} must be 1 or more")
+        check_at_least(1, reduction=self.reduction)
         self.check_effects()
 
     @property
@@ -133,7 +132,8 @@ class STM(ResNet):
             return {}
         before = partial(cstm, conv=self.cstm_conv, degenerate=self.degenerate) if self.has_cstm else None
         beside = partial(CMM, layers, self.reduction, self.cmm_conv, self.degenerate) if self.has_cmm else None
-        operator = partial(stm_operator, layers=layers, cstm=before, cmm=beside, fusion=self.fusion)
+        stride = self.strides[stage - 2] if index == 0 and self.bottleneck else 1  # of the convolution it surrounds
+        operator = partial(stm_operator, layers=layers, cstm=before, cmm=beside, fusion=self.fusion, stride=stride)
         if self.cstm_conv == "channelwise_2d":
             return {"temporal": operator, "spatial_conv": partial(layers.conv, groups=self.widths[stage - 2])}
         return {"temporal": operator}
@@ -147,25 +147,25 @@ def stm_operator(
     cstm: Operator | None,
     cmm: Callable[..., CMM] | None,
     fusion: str,
+    stride: int,
 ) -> Features:
     """The middle of an STM block: spatial(CSTM(y)) + CMM(y), with the modules the variant has."""
     appearance = spatial(cstm(y) if cstm else y)
     if cmm is None:
         return appearance
-    motion = pool_as(cmm(name="cmm")(y), appearance)
+    motion = pool(cmm(name="cmm")(y), stride)
     if fusion == "sum":
         return appearance + motion
     both = jnp.concatenate([appearance, motion], axis=-1)
     return layers.conv(appearance.shape[-1], name="fuse")(both)
 
 
-def pool_as(motion: Features, appearance: Features) -> Features:
-    """Max pooling that follows the spatial convolution's stride; raises VidrecError where sizes do not divide."""
-    size, target = motion.shape[2:4], appearance.shape[2:4]
-    stride = round(size[0] / target[0])
-    if size != (stride * target[0], stride * target[1]):
+def pool(motion: Features, stride: int) -> Features:
+    """Max pooling by the spatial convolution's stride; raises VidrecError where that does not divide the sizes."""
+    height, width = motion.shape[2:4]
+    if height % stride or width % stride:
         raise VidrecError(
-            f"an STM block halves maps of {size[0]}x{size[1]}, which are odd: choose an image_size that stays even at "
+            f"an STM block divides maps of {height}x{width} by {stride}: choose an image_size that stays divisible at "
             "every strided stage (a multiple of 32 with the usual strides)"
         )
     return motion if stride == 1 else max_pool(motion, stride, stride)

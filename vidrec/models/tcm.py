@@ -16,18 +16,18 @@ from jaxtyping import Array, Float
 
 from vidrec.errors import UsageError, VidrecError
 from vidrec.models import resnext3d
-from vidrec.models.fields import check_choice, check_has_effect
+from vidrec.models.fields import check_at_least, check_choice, check_has_effect, check_positive
 from vidrec.models.layers import KAIMING, TORCH_DEFAULT, DepthwiseConv, Layers
-from vidrec.models.resnet import SHAPES, Block, Features
-from vidrec.models.resnext3d import CARDINALITY, ResNeXt3DBlock
-from vidrec.models.tea import TEABlock
+from vidrec.models.resnet import Block, Features
+from vidrec.models.resnext3d import ResNeXt3DBlock
+from vidrec.models.tea import TEABlock, part_width
 from vidrec.models.tsm import TSM
 from vidrec.ops.correlation import GAUSSIANS, match
 
 TEMPOS = ("fast", "slow")
 PARTS = ("both", "mtdm", "tam", "none")
 PATCHES = {2: 15, 3: 15, 4: 7, 5: 3}  # side of the window behind each stage, as the authors' code has it
-HOST_DEPTHS = {"tsm": None, "tea": 50, "resnext3d": 101}  # None: every depth
+HOSTS = ("tsm", "tea", "resnext3d")
 HOST_BLOCKS: dict[str, type[Block]] = {"tea": TEABlock, "resnext3d": ResNeXt3DBlock}
 
 
@@ -57,7 +57,6 @@ class MTDM(nn.Module):
     @nn.compact
     def __call__(self, x: Features) -> Features:
         r = nn.relu(self.layers.norm(name="reduce_bn")(self.layers.conv(self.reduction, name="reduce")(x)))
-        r = r.astype(jnp.float32)
         after = r[:, 1:]
         before = {"fast": r[:, :-1], "slow": jnp.broadcast_to(r[:, :1], after.shape)}
         sources = jnp.stack([before[tempo] for tempo in self.tempos], 1)  # [B, S, T-1, H, W, C]
@@ -70,6 +69,8 @@ class MTDM(nn.Module):
             sigma=self.sigma,
             tau=self.tau,
             gaussian=self.gaussian,
+            # Weights are drawn with one clip, which would not split over devices as a kernel's pairs must.
+            implementation="dense" if self.is_initializing() else None,
         )
         found = jnp.concatenate([displacement, confidence[..., None]], -1).reshape(*sources.shape[:-1], 3)
         found = jnp.concatenate([found, found[:, :, -1:]], 2)  # [B, S, T, H, W, 3]
@@ -205,7 +206,8 @@ class TCM(TSM):
     """A temporal network with the TCM module behind some of its stages. Beside TSM's fields:
 
     Intermediates, beside ResNet's, of the module behind stage 3 (its name is "tcm3"): "tcm3/mtdm/fast_displacement",
-    "tcm3/mtdm/fast_confidence", the same with "slow", "tcm3/tam/eta/weights" and "tcm3/out"; see MTDM, ETA, TCMLayer.
+    "tcm3/mtdm/fast_confidence", the same with "slow", "tcm3/tam/eta/weights" (without MTDM "tcm3/eta/weights") and
+    "tcm3/out"; see MTDM, ETA, TCMLayer.
 
     Attributes:
       tcm_stages: the stages (2..5) that a module follows.
@@ -235,7 +237,7 @@ class TCM(TSM):
         super().__post_init__()
         check_choice("parts", self.parts, PARTS)
         check_choice("gaussian", self.gaussian, GAUSSIANS)
-        check_choice("tcm_host", self.tcm_host, HOST_DEPTHS)
+        check_choice("tcm_host", self.tcm_host, HOSTS)
         self.check_host()
         self.check_values()
         self.check_effects()
@@ -251,30 +253,21 @@ class TCM(TSM):
         return self.parts in ("both", "mtdm")
 
     def check_host(self) -> None:
-        """Refuses a host that is not made in this depth, and fields that only other hosts have."""
+        """Refuses a host that cannot be made of these blocks and widths, and fields that only other hosts have."""
         host = f"tcm_host={self.tcm_host!r}"
-        depth = HOST_DEPTHS[self.tcm_host]
-        here = [n for n, shape in SHAPES.items() if self.has_shape(shape)]
-        if depth and (not self.bottleneck or (here and here != [depth])):
-            raise UsageError(f"{host} is a network of depth {depth}: take tcm_resnet{depth}, or tcm_host='tsm'")
-        if depth:
+        if self.tcm_host != "tsm":
+            if not self.bottleneck:
+                raise UsageError(f"{host} has bottleneck blocks: take tcm_resnet50 or tcm_resnet101, or tcm_host='tsm'")
             check_has_effect("shift_div", self.shift_div == 8, f"{host} has no shift")
             check_has_effect("shift_every", self.shift_every == 1, f"{host} has no shift")
         if self.tcm_host == "resnext3d":
             check_has_effect("stem", self.stem == "imagenet", f"{host} has a stem of its own")
-            if any(2 * width % CARDINALITY for width in self.widths):
-                raise UsageError(f"widths={tuple(self.widths)}: {host} needs multiples of {CARDINALITY // 2}")
-
-    def has_shape(self, shape: Mapping[str, Any]) -> bool:
-        """Whether this network has the stages and blocks of a named one."""
-        return tuple(self.stage_sizes) == shape["stage_sizes"] and self.bottleneck == shape["bottleneck"]
+        if self.tcm_host == "tea" and not all(map(part_width, self.widths)):
+            raise UsageError(f"widths={tuple(self.widths)}: {host} cuts blocks into four parts, which needs 3 or more")
 
     def check_values(self) -> None:
         """Refuses values that cannot be."""
         stages = range(2, 2 + len(self.stage_sizes))
-        for field, example in (("tcm_stages", (3,)), ("tempos", ("fast",))):
-            if isinstance(getattr(self, field), str) or not isinstance(getattr(self, field), Sequence):
-                raise UsageError(f"{field}={getattr(self, field)!r} must be a tuple, such as {example}")
         known = sorted(set(self.tcm_stages) & set(stages)) == list(self.tcm_stages)
         if self.parts != "none" and not (self.tcm_stages and known):
             raise UsageError(f"tcm_stages={self.tcm_stages!r}: name stages of {list(stages)}, each once and in order")
@@ -283,10 +276,8 @@ class TCM(TSM):
         for field, value in (("tcm_patch", self.tcm_patch or 0), ("eta_kernel", self.eta_kernel)):
             if value < 0 or (value and value % 2 == 0):
                 raise UsageError(f"{field}={value} must be odd and positive (or 0, which chooses)")
-        if self.tcm_reduction < 0 or not (self.sigma > 0 and self.tau > 0):
-            raise UsageError(
-                f"tcm_reduction={self.tcm_reduction}, sigma={self.sigma}, tau={self.tau}: must be positive"
-            )
+        check_at_least(0, tcm_reduction=self.tcm_reduction)
+        check_positive(sigma=self.sigma, tau=self.tau)
         if self.has_mtdm and min(map(self.frames_behind, self.tcm_stages)) < 2:
             raise UsageError(
                 f"num_frames={self.num_frames} leaves one frame behind a stage of tcm_stages={tuple(self.tcm_stages)}, "

@@ -52,6 +52,11 @@ class MotionExcitation(nn.Module):
         return x + x * (nn.sigmoid(excitation) - 0.5)
 
 
+def part_width(width: int) -> int:
+    """Channels of each of a block's parts."""
+    return width * BASE_WIDTH // 64
+
+
 class TEABlock(Block):
     """conv1, ME, MTA, conv3 around the shortcut of a bottleneck (section 3.3).
 
@@ -65,7 +70,7 @@ class TEABlock(Block):
     @nn.compact
     def __call__(self, x: Features) -> Features:
         conv, norm = self.layers
-        y = nn.relu(norm(name="bn1")(conv(PARTS * (self.width * BASE_WIDTH // 64), 1, name="conv1")(x)))
+        y = nn.relu(norm(name="bn1")(conv(PARTS * part_width(self.width), 1, name="conv1")(x)))
         y = self.aggregate(MotionExcitation(self.layers, name="me")(y))
         y = norm(name="bn3")(conv(4 * self.width, 1, name="conv3")(y))
         return nn.relu(y + self.shortcut(x, 4 * self.width))

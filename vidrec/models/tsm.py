@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from vidrec.errors import UsageError
+from vidrec.models.fields import check_at_least
 from vidrec.models.layers import Layers
 from vidrec.models.resnet import ResNet
 from vidrec.ops.shift import temporal_shift
@@ -26,9 +27,12 @@ class TSM(ResNet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shift_div < 2 or self.shift_every < 1:
+        check_at_least(2, shift_div=self.shift_div)
+        check_at_least(1, shift_every=self.shift_every)
+        if max(self.stem_width, *self.widths) < self.shift_div:
             raise UsageError(
-                f"shift_div={self.shift_div}, shift_every={self.shift_every}: they must be at least 2 and 1"
+                f"shift_div={self.shift_div} moves no channel of widths={tuple(self.widths)}: take wider stages, or a "
+                "shift_div that is no larger"
             )
 
     def block_fields(self, stage: int, index: int, layers: Layers) -> Mapping[str, Any]:

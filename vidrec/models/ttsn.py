@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vidrec.errors import UsageError, VidrecError
-from vidrec.models.fields import check_choice, check_has_effect
+from vidrec.models.fields import check_at_least, check_choice, check_has_effect
 from vidrec.models.layers import TORCH_DEFAULT, Layers, conv
 from vidrec.models.resnet import Bottleneck, Features, ResNet
 from vidrec.models.tdn import TDN
@@ -176,8 +176,7 @@ class TTSN(ResNet):
         check_choice("tss_head", self.tss_head, HEADS)
         if self.ett_stage not in (0, *range(2, self.last_stage + 1)):
             raise UsageError(f"ett_stage={self.ett_stage} is no stage: choose 2..{self.last_stage}, or 0: the last")
-        if min(self.ett_pe_std, self.ett_inverse_std) < 0:
-            raise UsageError(f"ett_pe_std={self.ett_pe_std}, ett_inverse_std={self.ett_inverse_std}: both must be >= 0")
+        check_at_least(0, ett_pe_std=self.ett_pe_std, ett_inverse_std=self.ett_inverse_std)
         self.check_ratio()
         self.check_effects()
 

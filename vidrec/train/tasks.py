@@ -187,6 +187,8 @@ def twins(
     refuse_untrained_head(model, "twins")
     if weight <= 0:
         raise UsageError(f"task.weight is {weight}, but must be more than 0; without twins, set task.name=supervised")
+    if beta < 0:
+        raise UsageError(f"task.beta is {beta}, but must be 0 or more")
 
     def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
         outputs = []
