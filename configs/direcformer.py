@@ -1,7 +1,7 @@
 """DirecFormer: directed attention in a transformer, and TimeSformer, which it changes.
 
-    vidrec convert --dataset ... --out records/jester
-    vidrec import --model direcformer_base --weights vit_base_patch16_224.pth --out weights/vit
+    vidrec convert --dataset list --root jester --annotations jester.csv --out records/jester
+    vidrec import --model direcformer_base --weights vit_base_patch16_224.pth --out weights/vit \
         --allow-missing order
     vidrec train --config configs/direcformer.py:jester --workdir runs/direcformer --config.train.init=weights/vit
     vidrec eval --workdir runs/direcformer
@@ -82,6 +82,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     losses = arguments.losses or usual_losses(arguments.network, time)
     if losses not in LOSSES:
         raise UsageError(f"config argument losses={losses}: no such choice{did_you_mean(losses, LOSSES)}")
+    if arguments.orders < 1:
+        raise UsageError(f"config argument orders={arguments.orders}: give 1 or more, or losses=none")
+    if losses == "none" and arguments.orders != 1000:
+        raise UsageError("config argument orders is of the order losses; it has no effect with losses=none")
     if losses == "ord+self" and time == "softmax":
         raise UsageError("config argument losses=ord+self: the loss of maps needs their signs, which softmax has not")
 

@@ -1,14 +1,14 @@
 """STM: spatiotemporal and motion features in a unified 2D network.
 
-    vidrec convert --dataset ... --out records/ssv1
-    vidrec import --model stm_resnet50 --weights resnet50.pth --out weights/stm
+    vidrec convert --dataset list --root something_v1 --annotations ssv1.csv --out records/ssv1
+    vidrec import --model stm_resnet50 --weights resnet50.pth --out weights/stm \
         --allow-missing '*/cstm' --allow-missing '*/cmm' --allow-missing fc
     vidrec train --config configs/stm.py:ssv1 --workdir runs/stm --config.train.init=weights/stm
     vidrec eval --workdir runs/stm
 
 Argument, comma-separated: dataset (ssv1 ssv2 kinetics400 ucf101 hmdb51; or toy, the demo's small network),
-frames=8|16, depth=18|34|50, twins (Twins Training), network=stm|tsm|tsn (the paper trains all three with Twins), center
-(tests see one centre crop of one clip, not ten clips of three crops), and of STM the ablations modules=, fusion=,
+frames=8|16, depth=18|34|50, twins (Twins Training), network=stm|tsm|tsn (the paper trains all three with Twins),
+views=30|1 (tests see ten clips of three crops, or the centre of one), and of STM the ablations modules=, fusion=,
 placement=, cstm_conv=, cmm_conv=, degenerate. `sweep` lists the rows of the paper's tables.
 
 The paper's top-1 / top-5 with 30 views and Twins Training:
@@ -54,7 +54,7 @@ def sweep() -> dict[str, list[str]]:
     networks = [f"{data},network={name}" for data in ("kinetics400", "ssv1") for name in ("tsn", "tsm", "stm")]
     return {
         "datasets": [*large, "ucf101,frames=16", "hmdb51,frames=16"],
-        "depth, one centre crop": [*(f"ssv1,depth={n},center" for n in (18, 34, 50)), "ssv1,depth=50,frames=16,center"],
+        "depth, one view": [*(f"ssv1,depth={n},views=1" for n in (18, 34, 50)), "ssv1,depth=50,frames=16,views=1"],
         "modules": [f"ssv1,modules={modules}" for modules in ("none", "cstm", "cmm", "both")],
         "fusion": ["ssv1,fusion=sum", "ssv1,fusion=concat"],
         "frequency": ["ssv1", "ssv1,degenerate"],
@@ -75,7 +75,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         frames=8,
         depth=50,
         twins=False,
-        center=False,
+        views=("30", "1"),
         network=("stm", "tsm", "tsn"),
         **ABLATIONS,
     )
@@ -99,8 +99,8 @@ def toy(arguments: ConfigDict) -> ConfigDict:
     """The demo's recipe, for the arguments that do not change the size of the network."""
     from vidrec import demo
 
-    if arguments.frames != 8 or arguments.depth != 50 or arguments.center:
-        raise UsageError("config argument toy has a recipe of its own; frames, depth and center do not apply")
+    if arguments.frames != 8 or arguments.depth != 50 or arguments.views != "30":
+        raise UsageError("config argument toy has a recipe of its own; frames, depth and views do not apply")
     return demo.get_config(arguments.network)
 
 
@@ -134,6 +134,6 @@ def recipe(arguments: ConfigDict) -> ConfigDict:
 
     c.train.batch_size = 8 * clips_per_gpu
     c.train.epochs = 50.0 if small else 70.0
-    if not arguments.center:
+    if arguments.views == "30":
         c.eval.update(clips=10, crops=3)
     return c

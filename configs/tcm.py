@@ -1,17 +1,17 @@
 """TCM-Net: slow and fast visual tempo from correlations of frames.
 
-    vidrec convert --dataset ... --out records/ssv1
-    vidrec import --model tcm_resnet50 --weights resnet50.pth --out weights/tcm
+    vidrec convert --dataset list --root something_v1 --annotations ssv1.csv --out records/ssv1
+    vidrec import --model tcm_resnet50 --weights resnet50.pth --out weights/tcm \
         --allow-missing 'tcm*' --allow-missing fc
     vidrec train --config configs/tcm.py:ssv1 --workdir runs/tcm --config.train.init=weights/tcm
     vidrec eval --workdir runs/tcm
 
 Argument, comma-separated: dataset (ssv1 ssv2 kinetics400 ucf101 hmdb51; or toy, the demo's small network), frames=8|16,
-depth=18|34|50|101, host=tsm|tea|resnext3d (tea is of depth 50, resnext3d of 101), stride= (frames that many apart, for
-Figure 4), and the ablations parts=both|mtdm|tam|none, stages=3 (behind which the module stands: 2-3-4), tempos=both|
-fast|slow, patch=, sigma=, tau=, gaussian=code|paper and eta= (0: by stage, and by frames). `sweep` lists the rows of
-the paper's tables. ucf101 and hmdb51 start from a Kinetics run of 16 frames (--config.train.init=runs/...) and report
-the mean of the three splits.
+depth=18|34|50|101 (50, or 101 for resnext3d), host=tsm|tea|resnext3d, stride= (frames that many apart, for Figure 4),
+and the ablations parts=both|mtdm|tam|none, stages=3 (behind which the module stands: 2-3-4), tempos=both|fast|slow,
+patch=, sigma=, tau=, gaussian=code|paper and eta= (0: by stage, and by frames). `sweep` lists the rows of the paper's
+tables. ucf101 and hmdb51 start from a Kinetics run of 16 frames (--config.train.init=runs/...) and report the mean of
+the three splits.
 
 The paper's top-1 / top-5 with ResNet-50:
 
@@ -44,8 +44,9 @@ from vidrec.errors import UsageError
 
 TSM = runpy.run_path(str(Path(__file__).with_name("tsm.py")))
 POSITIONS = ("2", "3", "4", "5", "2-3", "2-3-4", "2-3-4-5")
+HOSTS = {"tsm": 50, "tea": 50, "resnext3d": 101}  # and their usual depths
 ABLATIONS = {
-    "host": ("tsm", "tea", "resnext3d"),
+    "host": tuple(HOSTS),
     "parts": ("both", "mtdm", "tam", "none"),
     "stages": "3",
     "tempos": ("both", "fast", "slow"),
@@ -60,8 +61,7 @@ ABLATIONS = {
 def sweep() -> dict[str, list[str]]:
     """The arguments of every row of the paper's tables, and of what it fixes."""
     small = "ssv1,depth=18"
-    networks = ["ssv1,depth=18", "ssv1,depth=50", "ssv1,depth=101", "ssv1,host=tea"]
-    networks += ["ssv1,host=resnext3d,depth=101,frames=16"]
+    networks = [*(f"ssv1,depth={depth}" for depth in (18, 50, 101)), "ssv1,host=tea", "ssv1,host=resnext3d,frames=16"]
     return {
         "datasets": [f"{data},frames={frames}" for data in TSM["CLASSES"] for frames in (8, 16)],
         "Table III: networks with and without it": [
@@ -80,7 +80,7 @@ def sweep() -> dict[str, list[str]]:
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The paper's recipe for one data set."""
-    arguments = parse_arg(arg, dataset=(*TSM["CLASSES"], "toy"), frames=8, depth=50, stride=0, **ABLATIONS)
+    arguments = parse_arg(arg, dataset=(*TSM["CLASSES"], "toy"), frames=8, depth=0, stride=0, **ABLATIONS)
     c = toy(arguments) if arguments.dataset == "toy" else recipe(arguments)
     c.model.parts = arguments.parts
     c.model.tcm_stages = positions(arguments.stages)
@@ -95,10 +95,11 @@ def recipe(arguments: ConfigDict) -> ConfigDict:
     """The recipe of one data set, less the module's fields."""
     dense = ",dense" if arguments.dataset == "kinetics400" and not arguments.stride else ""
     c = TSM["get_config"](f"{arguments.dataset},frames={arguments.frames},stride={arguments.stride}{dense}")
-    c.model.name = f"tcm_resnet{arguments.depth}"
+    depth = arguments.depth or HOSTS[arguments.host]
+    c.model.name = f"tcm_resnet{depth}"
     c.model.tcm_host = arguments.host
     if arguments.dataset in ("ssv1", "ssv2"):
-        something(c, arguments.depth)
+        something(c, depth)
     if arguments.host == "resnext3d":
         c.data.image_size = 112
         c.data.resize = (120, 160)
@@ -132,7 +133,7 @@ def toy(arguments: ConfigDict) -> ConfigDict:
     """The demo's recipe, for the arguments that do not change its backbone."""
     from vidrec import demo
 
-    if (arguments.frames, arguments.depth, arguments.host, arguments.stride) != (8, 50, "tsm", 0):
+    if (arguments.frames, arguments.depth, arguments.host, arguments.stride) != (8, 0, "tsm", 0):
         raise UsageError("config argument toy has a network of its own; frames, depth, host and stride do not apply")
     c = demo.get_config("tcm")
     if arguments.parts in ("tam", "none"):

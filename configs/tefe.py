@@ -1,7 +1,7 @@
 """TEFE: temporal extraction and feature enhancement.
 
-    vidrec convert --dataset ... --out records/ssv1
-    vidrec import --model tefe_resnet50 --weights resnet50.pth --out weights/tefe
+    vidrec convert --dataset list --root something_v1 --annotations ssv1.csv --out records/ssv1
+    vidrec import --model tefe_resnet50 --weights resnet50.pth --out weights/tefe \
         --allow-missing '*/te/*' --allow-missing fc
     vidrec train --config configs/tefe.py:ssv1 --workdir runs/tefe --config.train.init=weights/tefe
     vidrec eval --workdir runs/tefe

@@ -1,6 +1,6 @@
 """TSM: temporal shift in a 2D network, by the recipes of its authors' code; network=tsn: the same without the shift.
 
-    vidrec convert --dataset ... --out records/ssv1
+    vidrec convert --dataset list --root something_v1 --annotations ssv1.csv --out records/ssv1
     vidrec import --model tsm_resnet50 --weights resnet50.pth --out weights/tsm --allow-missing fc
     vidrec train --config configs/tsm.py:ssv1 --workdir runs/tsm --config.train.init=weights/tsm
     vidrec eval --workdir runs/tsm
@@ -40,11 +40,9 @@ def sweep() -> dict[str, list[str]]:
     }
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
-    """The recipe of one data set."""
-    arguments = parse_arg(
-        arg, dataset=(*CLASSES, "toy"), frames=8, depth=50, network=("tsm", "tsn"), dense=False, stride=0
-    )
+def get_config(arg: str | None = None, networks: tuple[str, ...] = ("tsm", "tsn")) -> ConfigDict:
+    """The recipe of one data set, for one of the networks."""
+    arguments = parse_arg(arg, dataset=(*CLASSES, "toy"), frames=8, depth=50, network=networks, dense=False, stride=0)
     if arguments.dataset == "toy":
         return toy(arguments)
     c = base()
@@ -63,8 +61,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.optim.clip_norm = 20.0
     c.optim.groups = TSM_GROUPS
     c.eval.average = "logits"  # as the authors' tests
-    if arguments.dense and arguments.dataset != "kinetics400":
-        raise UsageError("config argument dense is for kinetics400, whose videos are long")
+    if arguments.dense and (arguments.dataset != "kinetics400" or arguments.stride):
+        raise UsageError("config argument dense is for kinetics400, whose videos are long; it does not go with stride")
     {"kinetics400": kinetics, "ucf101": fine_tuning, "hmdb51": fine_tuning}.get(arguments.dataset, something)(c)
     if arguments.dense:
         c.data.sampling = "dense"

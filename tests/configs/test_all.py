@@ -1,6 +1,7 @@
 """Every row of every recipe loads, names a network that can be made, and a task that can train it."""
 
 import re
+import shlex
 from pathlib import Path
 
 import jax
@@ -8,15 +9,19 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.configs.recipes import network, read, sweep
+from vidrec.cli import make_parser
+from vidrec.config import load
 from vidrec.data.clips import ClipSpec
+from vidrec.data.datasets import READERS
 from vidrec.demo import TOYS
-from vidrec.models.registry import clip_shape, list_models
+from vidrec.models.registry import clip_shape, list_models, model_fields
 from vidrec.train.optim import learning_rate, make_optimizer
-from vidrec.train.tasks import make_task
+from vidrec.train.tasks import make_task, task_fields
 
 FILES = sorted(str(path) for path in Path("configs").glob("*.py") if path.stem != "demo")
 SWEEPS = {file: sweep(file) for file in FILES}
 ROWS = sorted({(file, row) for file, tables in SWEEPS.items() for rows in tables.values() for row in rows})
+CLASSES = {"ssv1": 174, "ssv2": 174, "kinetics400": 400, "ucf101": 101, "hmdb51": 51, "jester": 27}
 TOY_ROWS = [*((file, "toy") for file in FILES), *(("configs/demo.py", name) for name in TOYS)]
 
 
@@ -26,7 +31,12 @@ def test_a_row_can_be_run(file, row):
     model = network(config)
     task = make_task(model, config)
     clip = ClipSpec.from_config(config, model.num_frames, model.clip_length, task.views)
+    given = dict(part.partition("=")[::2] for part in row.split(","))
+    assert model.num_classes == CLASSES.get(row.partition(",")[0], 8)  # `network` gives toys eight
+    assert model.num_frames == int(given.get("frames", 8))
     assert clip.frames == model.clip_length
+    assert getattr(model, "image_size", clip.image_size) == clip.image_size
+    assert (config.task.name == "twins") == ("twins" in given) == (task.views == 2)
     assert learning_rate(config.optim, total_steps=100, steps_per_epoch=10)(50) > 0
     if config.model.get("bn", "").startswith("group:"):
         assert config.train.batch_size % int(config.model.bn.removeprefix("group:")) == 0
@@ -49,7 +59,7 @@ def test_the_optimizer_of_a_recipe_knows_its_network(file):
         ("stm", "ssv1,frames=16", 10, 3, "softmax"),
         ("stm", "kinetics400,network=tsm", 10, 3, "softmax"),
         ("stm", "hmdb51", 10, 3, "softmax"),
-        ("stm", "ssv1,depth=18,center", 1, 1, "softmax"),
+        ("stm", "ssv1,depth=18,views=1", 1, 1, "softmax"),
         ("tsm", "ssv2", 1, 1, "logits"),
         ("tsm", "kinetics400", 10, 3, "logits"),
         ("tsn", "kinetics400", 10, 3, "logits"),
@@ -66,6 +76,21 @@ def test_the_optimizer_of_a_recipe_knows_its_network(file):
 def test_views_are_those_of_the_papers(file, row, clips, crops, average):
     views = read(f"configs/{file}.py", row).eval
     assert (views.clips, views.crops, views.average) == (clips, crops, average)
+
+
+@pytest.mark.parametrize("file", [*FILES, "configs/demo.py"])
+def test_the_commands_of_a_header_can_be_run(file):
+    header = Path(file).read_text().split("\n\n")[1]
+    commands = [shlex.split(line) for line in header.replace("\\\n", " ").splitlines()]
+    assert {"convert", "train"} <= {verb for _, verb, *_ in commands}
+    for program, *command in commands:
+        assert program == "vidrec"
+        arguments, rest = make_parser().parse_known_args(command)
+        assert all(re.fullmatch(r"--config\.[a-z_.]+=\S+", other) for other in rest), rest
+        assert getattr(arguments, "dataset", "list") in READERS
+        assert getattr(arguments, "model", None) in (None, *list_models())
+        if getattr(arguments, "config", None):
+            load(arguments.config, rest, model_fields=model_fields, task_fields=task_fields)
 
 
 def test_the_demo_s_recipe_names_all_its_networks():

@@ -1,29 +1,16 @@
 """The recipe of DirecFormer and TimeSformer says what paper and code say."""
 
-import runpy
+from functools import partial
 
 import jax
 import pytest
 
-from vidrec.config import load
+from tests.configs.recipes import read, sweep
 from vidrec.errors import UsageError
-from vidrec.models.registry import create_model, model_fields
 from vidrec.train.optim import learning_rate
-from vidrec.train.tasks import make_task, task_fields
 
-ROWS = runpy.run_path("configs/direcformer.py")["sweep"]()
-
-
-def recipe(arg):
-    return load(f"configs/direcformer.py:{arg}", model_fields=model_fields, task_fields=task_fields)
-
-
-@pytest.mark.parametrize("arg", sorted({arg for rows in ROWS.values() for arg in rows}))
-def test_every_row_of_the_tables_can_be_run(arg):
-    config = recipe(arg)
-    model = create_model(config.model.name, **{key: value for key, value in config.model.items() if key != "name"})
-    make_task(model, config)
-    assert model.image_size == config.data.image_size
+ROWS = sweep("configs/direcformer.py")
+recipe = partial(read, "configs/direcformer.py")
 
 
 def test_rows_differ_and_datasets_come_first():
@@ -66,8 +53,18 @@ def test_toy_networks():
 
 
 @pytest.mark.parametrize(
-    "slip", ["timesformer,time=cosine", "time=softmax,losses=ord+self", "losses=self", "toy,orders=3", "jster"]
+    ("slip", "named"),
+    [
+        ("timesformer,time=cosine", "timesformer"),
+        ("time=softmax,losses=ord+self", r"losses=ord\+self"),
+        ("losses=self", "losses=self"),
+        ("losses=none,orders=30", "orders.*no effect"),
+        ("timesformer,orders=30", "orders.*no effect"),
+        ("orders=0", "orders=0: give 1 or more"),
+        ("toy,orders=3", "toy"),
+        ("jster", "did you mean 'jester'"),
+    ],
 )
-def test_slips(slip):
-    with pytest.raises(UsageError):
+def test_slips(slip, named):
+    with pytest.raises(UsageError, match=named):
         recipe(slip)

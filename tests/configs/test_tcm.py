@@ -68,7 +68,8 @@ def test_kinetics_and_its_offspring_as_tsm_with_dense_clips():
 
 
 def test_volumes_of_sixteen_consecutive_frames():
-    config = read(TCM, "ssv1,host=resnext3d,depth=101,frames=16")
+    config = read(TCM, "ssv1,host=resnext3d,frames=16")
+    assert config.model.name == "tcm_resnet101"
     assert (config.data.sampling, config.data.stride, config.data.image_size) == ("strided", 1, 112)
 
 
@@ -85,7 +86,10 @@ def test_frames_of_another_tempo():
         (TCM, "toy,depth=18", "depth"),
         (TSM, "toy,dense", "dense"),
         (TSM, "ssv1,dense", "kinetics400"),
+        (TSM, "kinetics400,dense,stride=4", "stride"),
         (TSN, "ssv1,frmes=8", "did you mean 'frames'"),
+        (TSN, "ssv1,network=tsm", "network=tsm"),
+        (TSN, "ssv1,tsm", "tsm"),
     ],
 )
 def test_wrong_arguments(file, arg, named):
@@ -95,4 +99,4 @@ def test_wrong_arguments(file, arg, named):
 
 def test_a_host_of_the_wrong_depth():
     with pytest.raises(UsageError, match="tcm_resnet101"):
-        network(read(TCM, "ssv1,host=resnext3d"))
+        network(read(TCM, "ssv1,host=resnext3d,depth=18"))
