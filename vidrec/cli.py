@@ -48,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         _add_demo, _add_toy, _add_convert, _add_verify, _add_train, _add_eval, _add_predict, _add_summary, _add_import,
+        _add_bench, _add_doctor,
     ):  # fmt: skip
         add(verbs)
     return parser
@@ -56,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _verb(
     verbs: Any, name: str, run: Callable[[argparse.Namespace], tuple[Any, str]], about: str, example: str
 ) -> argparse.ArgumentParser:
-    epilog = f"example:\n  vidrec {name} {example}"
+    epilog = f"example:\n  vidrec {name} {example}".rstrip()
     parser = verbs.add_parser(
         name, help=about, description=about, epilog=epilog, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -308,6 +309,34 @@ def _load_config(args: argparse.Namespace) -> Any:
     from vidrec.train.tasks import task_fields
 
     return config.load(args.config, args.overrides, model_fields=model_fields, task_fields=task_fields)
+
+
+def _add_bench(verbs: Any) -> None:
+    parser = _verb(verbs, "bench", _bench, "speed and memory of every way to compute one thing", "correlation")
+    parser.add_argument("what", choices=("correlation",), help="what is measured")
+    parser.add_argument("--pairs", type=int, default=0, help="pairs of maps (default: 896, or 14 on a CPU)")
+    parser.add_argument("--size", type=int, default=28, help="side of the maps (default: %(default)s)")
+    parser.add_argument("--channels", type=int, default=64, help="of the maps (default: %(default)s)")
+    parser.add_argument("--patch", type=int, default=15, help="side of the window, odd (default: %(default)s)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="(default: bfloat16, or float32 on a CPU)")
+
+
+def _bench(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.ops.correlation import bench
+
+    report = bench.measure(args.pairs, size=args.size, channels=args.channels, patch=args.patch, dtype=args.dtype or "")
+    return report, bench.text(report)
+
+
+def _add_doctor(verbs: Any) -> None:
+    _verb(verbs, "doctor", _doctor, "what this machine has, and which implementations run on it", "")
+
+
+def _doctor(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.inspect import doctor
+
+    report = doctor.examine()
+    return report, doctor.text(report)
 
 
 def _start_hosts(args: argparse.Namespace) -> None:

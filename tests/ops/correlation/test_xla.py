@@ -23,4 +23,4 @@ def test_the_volume_is_never_in_memory():
 
         return jit(jax.grad(loss, (0, 1))).lower(f, f).compile().memory_analysis().temp_size_in_bytes
 
-    assert memory("xla") < memory("reference") / 5
+    assert memory("dense") < memory("reference") / 5

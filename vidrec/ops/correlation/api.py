@@ -1,34 +1,29 @@
-"""The two operations and the implementations they run on."""
+"""The two operations, and how the implementation that computes them is found and called."""
 
+import functools
+import importlib
+import logging
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
-from vidrec.ops.correlation import reference, xla
+from vidrec.ops.correlation.select import Case, batch_axes, obstacle, select, surroundings
 from vidrec.ops.correlation.shapes import Array, Float
 
 GAUSSIANS = ("code", "paper")
 
-
-class Implementation(NamedTuple):
-    """One way to compute both operations.
-
-    Attributes:
-      correlate: `(f1, f2, *, patch) -> scores [N, H, W, patch, patch]` in float32.
-      match: `(f1, f2, *, patch, sigma, tau, amplitude, relu) -> (offset (x, y) in pixels, confidence)` in float32;
-        the softmax is over amplitude * g * scores / tau with g = exp(-|p - p*|^2 / (2 sigma^2)).
-    """
-
-    correlate: Callable[..., Float[Array, "n h w p p"]]
-    match: Callable[..., tuple[Float[Array, "n h w 2"], Float[Array, "n h w"]]]
-
-
-IMPLEMENTATIONS: dict[str, Implementation] = {
-    "reference": Implementation(reference.correlate, reference.match),
-    "xla": Implementation(xla.correlate, xla.match),
+# Each is a module with the functions `correlate(f1, f2, *, patch)` and `match(f1, f2, *, patch, sigma, tau, amplitude,
+# relu) -> (offset (x, y) in pixels, confidence)`, as `reference` defines them. Kernels are loaded when they are used.
+IMPLEMENTATIONS = {
+    "reference": "reference",
+    "gather": "gather",
+    "dense": "xla",
+    "pallas_tpu": "tpu",
+    "pallas_gpu": "gpu",
 }
 
 
@@ -47,8 +42,8 @@ def local_correlation(
     Raises:
       ValueError: an even or non-positive patch, an unknown implementation, features of different or wrong shapes.
     """
-    check_maps(f1, f2, patch)
-    return choose(implementation).correlate(f1, f2, patch=patch)
+    f1, f2 = check_maps(f1, f2, patch)
+    return run("correlate", implementation, f1, f2, patch=patch)
 
 
 def match(
@@ -83,7 +78,7 @@ def match(
     Raises:
       ValueError: a wrong argument, or features of different or wrong shapes.
     """
-    check_maps(f1, f2, patch)
+    f1, f2 = check_maps(f1, f2, patch)
     if not (sigma > 0 and tau > 0):
         raise ValueError(f"sigma={sigma}, tau={tau}: both must be positive")
     if gaussian not in GAUSSIANS:
@@ -93,9 +88,8 @@ def match(
     amplitude = 1.0
     if gaussian == "paper":
         sigma, amplitude = sigma / math.sqrt(2), 1 / (math.sqrt(2 * math.pi) * sigma)
-    displacement, confidence = choose(implementation).match(
-        f1, f2, patch=patch, sigma=sigma, tau=tau, amplitude=amplitude, relu=relu
-    )
+    settings = {"patch": patch, "sigma": sigma, "tau": tau, "amplitude": amplitude, "relu": relu}
+    displacement, confidence = run("match", implementation, f1, f2, **settings)
     return displacement / max(patch // 2, 1), confidence
 
 
@@ -105,17 +99,60 @@ def unit_length(f: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
     return (wide * jax.lax.rsqrt(jnp.sum(jnp.square(wide), -1, keepdims=True) + 1e-6)).astype(f.dtype)
 
 
-def choose(implementation: str | None) -> Implementation:
-    """The named implementation; without a name, the one that is fast on every device."""
-    name = "xla" if implementation is None else implementation
-    if name not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation={name!r} is not one of {', '.join(IMPLEMENTATIONS)}")
-    return IMPLEMENTATIONS[name]
-
-
-def check_maps(f1: Float[Array, "..."], f2: Float[Array, "..."], patch: int) -> None:
-    """Raises unless both are maps [N, H, W, C] of one shape and the window has a middle."""
+def check_maps(
+    f1: Float[Array, "..."], f2: Float[Array, "..."], patch: int
+) -> tuple[Float[Array, "n h w c"], Float[Array, "n h w c"]]:
+    """Both maps in one type; raises ValueError unless they are [N, H, W, C] alike and the window has a middle."""
     if patch < 1 or patch % 2 == 0:
         raise ValueError(f"patch={patch} must be odd and positive, so that the window has a middle")
     if f1.ndim != 4 or f1.shape != f2.shape:
         raise ValueError(f"f1 {list(f1.shape)} and f2 {list(f2.shape)} must be feature maps [N, H, W, C] of one shape")
+    dtype = jnp.result_type(f1, f2)
+    return f1.astype(dtype), f2.astype(dtype)
+
+
+def run(operation: str, implementation: str | None, f1: Array, f2: Array, **settings: Any) -> Any:
+    """Calls the implementation of an operation, on each device's own pairs if it is a kernel under a mesh."""
+    platform, kind, mesh = surroundings()
+    pairs, *size = f1.shape
+    case = Case(
+        platform, kind, f1.dtype, *size, settings["patch"], settings.get("relu", True), mesh, pairs, operation
+    )  # fmt: skip
+    name = choose(implementation, case)
+    compute = load(name, operation, settings)
+    if not name.startswith("pallas"):
+        return compute(f1, f2)
+    if implementation is None:  # what is lowered for another platform after all takes the form that runs everywhere
+        fast, compute = compute, load("dense", operation, settings)
+        key = {"tpu": "tpu", "gpu": "cuda"}[platform]
+        compute = functools.partial(jax.lax.platform_dependent, default=compute, **{key: fast})
+    if mesh is not None and mesh.size > 1:  # a kernel is not split by itself
+        split = PartitionSpec(batch_axes(mesh))
+        compute = jax.shard_map(compute, in_specs=split, out_specs=split, check_vma=False)
+    return compute(f1, f2)
+
+
+def load(name: str, operation: str, settings: dict[str, Any]) -> Callable[[Array, Array], Any]:
+    """An implementation's function of (f1, f2)."""
+    module = importlib.import_module(f"vidrec.ops.correlation.{IMPLEMENTATIONS[name]}")
+    return functools.partial(getattr(module, operation), **settings)
+
+
+def choose(implementation: str | None, case: Case) -> str:
+    """The named implementation, if it can run; without a name, what `select` picks."""
+    if implementation is None:
+        name, reason = select(**case._asdict())
+        if name == "dense" and case.platform != "cpu":
+            tell(reason)
+        return name
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation={implementation!r} is not one of {', '.join(IMPLEMENTATIONS)}")
+    if reason := obstacle(implementation, case):
+        raise ValueError(f"implementation={implementation!r} cannot run here: {reason}; None picks one that can")
+    return implementation
+
+
+@functools.cache
+def tell(reason: str) -> None:
+    """Says once why no kernel runs on a device that might have one."""
+    logging.getLogger(__name__).warning("correlation runs as plain XLA operations, without a kernel: %s", reason)

@@ -1,4 +1,4 @@
-"""Correlation and match estimation for any device: matrix products of a few rows of queries with the keys near them.
+"""The implementation "dense", for any device: matrix products of a few rows of queries with the keys near them.
 
 The scores of one block of rows, [N, keys, W, rows, W], are all that is ever in memory. Positions outside the map score
 zero and are not enumerated: their part of every sum is known (`geometry.outside`). The backward pass computes a

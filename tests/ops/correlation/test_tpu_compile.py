@@ -1,0 +1,75 @@
+"""The TPU kernels compile for every chip they are made for. No chip is needed, only its compiler."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+CHIPS = {"v4": "v4:1x1x1", "v5e": "v5e:1x1", "v5p": "v5p:1x1x1", "v6e": "v6e:1x1", "tpu7x": "tpu7x:1x1x1"}
+SHAPES = {"usual": ((2, 28, 28, 64), 15), "odd": ((2, 13, 17, 6), 7)}
+DTYPES = ("bfloat16", "float32")
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",  # do not look for a TPU machine's description of itself
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # other tests may hold the library at the same time
+    "JAX_ENABLE_COMPILATION_CACHE": "0",
+}
+
+
+def compiled_kernels(chip, shape, patch, dtype, operation):
+    """Names of our kernels in the program of an operation and its gradients."""
+    import jax
+    import jax.numpy as jnp
+    from jax.experimental import topologies
+
+    from vidrec.ops.correlation import tpu
+
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[chip]).devices
+    mesh = jax.sharding.Mesh(devices[:1], ("pair",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def run(f1, f2):
+        if operation == "match":
+            settings = {"sigma": 5.0, "tau": 0.01, "amplitude": 1.0, "relu": True}
+            values, pullback = jax.vjp(lambda *f: tpu.match(*f, patch=patch, **settings), f1, f2)
+        else:
+            values, pullback = jax.vjp(lambda *f: tpu.correlate(*f, patch=patch), f1, f2)
+        return values, pullback(jax.tree.map(jnp.sin, values))
+
+    maps = jax.ShapeDtypeStruct(shape, dtype, sharding=jax.NamedSharding(mesh, jax.P()))
+    with jax.set_mesh(mesh):
+        text = jax.jit(run).lower(maps, maps).compile().as_text()
+    names = ("vidrec_match_forward", "vidrec_match_backward", "vidrec_volume_forward", "vidrec_volume_backward")
+    return [name for name in names if name in text]
+
+
+def compile_everything():
+    """Writes a line of JSON for each program: what it is of, and the kernels in it."""
+    for chip, size, dtype, operation in product(CHIPS, SHAPES, DTYPES, ("match", "volume")):
+        found = compiled_kernels(chip, *SHAPES[size], dtype, operation)
+        sys.stdout.write(json.dumps([chip, size, dtype, operation, found]) + "\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu, the TPUs' compiler: vidrec[tpu]")
+def test_the_kernels_compile_for_every_chip():
+    """In a process of its own: the compiler reads the environment once, before jax starts."""
+    command = f"from {__name__} import compile_everything as run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        cwd=ROOT,
+        env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    programs = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert len(programs) == len(CHIPS) * len(SHAPES) * len(DTYPES) * 2
+    for *_, operation, found in programs:
+        assert found == [f"vidrec_{operation}_forward", f"vidrec_{operation}_backward"]

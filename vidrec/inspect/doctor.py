@@ -1,0 +1,65 @@
+"""`vidrec doctor`: what this machine has, and which implementations run on it and why."""
+
+import os
+import platform
+import resource
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import vidrec
+from vidrec.ops.correlation.select import select
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+TCM = {"height": 28, "width": 28, "channels": 64, "patch": 15}  # behind stage 3 of the full networks
+
+
+def examine() -> dict[str, Any]:
+    """Everything as plain values."""
+    device = jax.local_devices()[0]
+    memory = device.memory_stats() or {}
+    return {
+        "vidrec": vidrec.__version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "devices": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "here": jax.local_device_count(),
+            "everywhere": jax.device_count(),
+            "processes": jax.process_count(),
+            "memory_bytes": memory.get("bytes_limit"),
+        },
+        "correlation": {
+            dtype: select(device.platform, device.device_kind, dtype, **TCM)._asdict()
+            for dtype in ("bfloat16", "float32")
+        },
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "shared_memory_bytes": shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None,
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    }
+
+
+def text(report: dict[str, Any]) -> str:
+    """The report as lines."""
+    devices = report["devices"]
+    lines = [
+        f"vidrec {report['vidrec']}, Python {report['python']}, "
+        + ", ".join(f"{name} {number}" for name, number in report["packages"].items()),
+        f"{devices['everywhere']} x {devices['kind']} ({devices['platform']}), {devices['here']} of them here, "
+        f"{devices['processes']} processes" + gigabytes(devices["memory_bytes"], " each with {}"),
+        f"{report['cores']} CPU cores, at most {report['open_files']} open files"
+        + gigabytes(report["shared_memory_bytes"], ", {} of shared memory free"),
+    ]
+    size = "{height} x {width} x {channels}, patch {patch}".format(**TCM)
+    for dtype, choice in report["correlation"].items():
+        lines.append(f"correlation of {size}, {dtype}: {choice['name']}, because {choice['reason']}")
+    return "\n".join(lines)
+
+
+def gigabytes(count: int | None, words: str) -> str:
+    """`words` with a size in them, or nothing where the size is not known."""
+    return "" if count is None else words.format(f"{count / 2**30:.1f} GiB")

@@ -1,0 +1,150 @@
+"""Which implementation runs where, and why: decided from names and sizes alone, before anything is traced.
+
+A kernel for another kind of GPU than it is compiled on does not raise, it ends the process; so nothing is ever tried.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, AxisType
+
+TPUS = ("TPU v4", "TPU v5", "TPU v5 lite", "TPU v6 lite", "TPU7x")  # as JAX calls them
+HOPPER = re.compile(r"\bG?H(20|100|200|800)\b")  # the GPUs of compute capability 9.0, by their product names
+BATCH_AXES = ("data", "fsdp")  # axes of a mesh that pairs are split over
+
+
+class Choice(NamedTuple):
+    """An implementation and the reason for it, in a clause that follows "because"."""
+
+    name: str
+    reason: str
+
+
+class Case(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+      platform: cpu, tpu or gpu.
+      device_kind: the device's name, as `jax.devices()[0].device_kind`.
+      dtype: of the features.
+      height, width, channels: of the maps.
+      patch: side of the window.
+      relu: negative scores count as zero (of `match`).
+      mesh: the mesh that the arrays are sharded over, None for a single device.
+      pairs: N; None if not known yet.
+      operation: match or correlate.
+    """
+
+    platform: str
+    device_kind: str
+    dtype: Any
+    height: int
+    width: int
+    channels: int
+    patch: int
+    relu: bool = True
+    mesh: Any = None
+    pairs: int | None = None
+    operation: str = "match"
+
+
+def select(
+    platform: str,
+    device_kind: str,
+    dtype: Any,
+    height: int,
+    width: int,
+    channels: int,
+    patch: int,
+    relu: bool = True,
+    mesh: Any = None,
+    *,
+    pairs: int | None = None,
+    operation: str = "match",
+) -> Choice:
+    """The implementation that a call without a name takes; the arguments are the attributes of `Case`."""
+    case = Case(platform, device_kind, dtype, height, width, channels, patch, relu, mesh, pairs, operation)
+    kernel = {"tpu": "pallas_tpu", "gpu": "pallas_gpu"}.get(platform)
+    if kernel is None:
+        return Choice("dense", f"there is no kernel for a {platform}")
+    reason = obstacle(kernel, case)
+    return Choice("dense", reason) if reason else Choice(kernel, f"it is made for {device_kind}")
+
+
+def obstacle(name: str, case: Case) -> str | None:
+    """Why the implementation `name` cannot run in this case, in a clause; None if it can."""
+    if name not in ("pallas_tpu", "pallas_gpu"):
+        return None
+    return wrong_device(name, case) or wrong_features(name, case) or wrong_mesh(case)
+
+
+def wrong_device(name: str, case: Case) -> str | None:
+    """The device is not one that the kernel is made for."""
+    platform = name.removeprefix("pallas_")
+    if case.platform != platform:
+        return f"{name} needs a {platform.upper()}, and this is a {case.platform}"
+    if platform == "tpu" and case.device_kind not in TPUS:
+        return f"{name} needs one of {', '.join(TPUS)}, and this is a {case.device_kind}"
+    if platform == "gpu" and not HOPPER.search(case.device_kind):
+        return f"{name} needs a Hopper GPU (compute capability 9.0, such as an H100), and this is a {case.device_kind}"
+    return None
+
+
+def wrong_features(name: str, case: Case) -> str | None:
+    """Settings or sizes that the kernel does not serve."""
+    if case.operation == "match" and not case.relu:
+        return f"{name} needs relu=True"
+    if jnp.dtype(case.dtype) not in (jnp.float32, jnp.bfloat16):
+        return f"{name} needs float32 or bfloat16, and these features are {jnp.dtype(case.dtype)}"
+    if name == "pallas_tpu":
+        from vidrec.ops.correlation import tpu
+
+        return tpu.unsupported(case.height, case.width, case.channels, case.patch, case.dtype)
+    from vidrec.ops.correlation import gpu
+
+    return gpu.unsupported(case.height, case.width, case.channels, case.patch, case.dtype, case.operation)
+
+
+def wrong_mesh(case: Case) -> str | None:
+    """The pairs cannot be split over the mesh, as a kernel must be."""
+    if case.mesh is None or case.mesh.size == 1:
+        return None
+    axes = batch_axes(case.mesh)
+    if not axes:
+        return f"no axis of the mesh {tuple(case.mesh.axis_names)} is called {' or '.join(BATCH_AXES)}"
+    parts = split_over(case.mesh)
+    if case.pairs is not None and case.pairs % parts:
+        return f"{case.pairs} pairs do not split over {parts} devices"
+    return None
+
+
+def batch_axes(mesh: AbstractMesh) -> tuple[str, ...]:
+    """The axes that pairs are split over, but for those that a surrounding shard_map has split already."""
+    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    return tuple(axis for axis in BATCH_AXES if axis in types and types[axis] != AxisType.Manual)
+
+
+def split_over(mesh: AbstractMesh) -> int:
+    """Into how many parts."""
+    parts = 1
+    for axis in batch_axes(mesh):
+        parts *= mesh.shape[axis]
+    return parts
+
+
+def surroundings() -> tuple[str, str, AbstractMesh | None]:
+    """(platform, device kind, mesh) of the code that is being traced: of the mesh in `jax.set_mesh`, else the default.
+
+    A mesh of a topology that is only compiled for has these, too, when the default is a CPU.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    device = mesh.abstract_device
+    if device is None:
+        local = jax.local_devices()[0]
+        platform, kind = local.platform, local.device_kind
+    else:
+        platform, kind = device.platform, device.device_kind
+    free = not mesh.empty and any(axis != AxisType.Manual for axis in mesh.axis_types)
+    return platform, kind, mesh if free else None
