@@ -314,18 +314,31 @@ def _load_config(args: argparse.Namespace) -> Any:
 def _add_bench(verbs: Any) -> None:
     parser = _verb(verbs, "bench", _bench, "speed and memory of every way to compute one thing", "correlation")
     parser.add_argument("what", choices=("correlation",), help="what is measured")
-    parser.add_argument("--pairs", type=int, default=0, help="pairs of maps (default: 896, or 14 on a CPU)")
+    parser.add_argument("--static", action="store_true", help="what the TPU compiler says of each chip; needs no TPU")
+    parser.add_argument("--chip", action="append", help="of --static: v4, v5e, v5p, v6e or tpu7x (default: all)")
+    parser.add_argument("--pairs", type=int, help="pairs of maps (default: 896, or 14 on a CPU; 56 with --static)")
     parser.add_argument("--size", type=int, default=28, help="side of the maps (default: %(default)s)")
     parser.add_argument("--channels", type=int, default=64, help="of the maps (default: %(default)s)")
     parser.add_argument("--patch", type=int, default=15, help="side of the window, odd (default: %(default)s)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="(default: bfloat16, or float32 on a CPU)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="(default: bfloat16, or float32 when running on a CPU)"
+    )
 
 
 def _bench(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.ops.correlation import bench
+    from vidrec.ops.correlation import bench, static
 
-    report = bench.measure(args.pairs, size=args.size, channels=args.channels, patch=args.patch, dtype=args.dtype or "")
-    return report, bench.text(report)
+    if args.chip and not args.static:
+        raise UsageError("--chip has no effect without --static")
+    given = {"pairs": args.pairs, "size": args.size, "channels": args.channels, "patch": args.patch}
+    given |= {"dtype": args.dtype, "chips": args.chip}
+    given = {name: value for name, value in given.items() if value is not None}
+    measure, text = (static.account, static.text) if args.static else (bench.measure, bench.text)
+    try:
+        report = measure(**given, progress=lambda line: print(line, file=sys.stderr, flush=True))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return report, text(report)
 
 
 def _add_doctor(verbs: Any) -> None:

@@ -1,8 +1,23 @@
+import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidrec.ops.correlation.geometry import NOWHERE, TILE, line, outside, tiling
+from vidrec.ops.correlation.geometry import (
+    LANES,
+    NOWHERE,
+    STEP_BYTES,
+    TILE,
+    inside_1d,
+    inside_line,
+    line,
+    outside,
+    step_sizes,
+    tiles,
+    tiling,
+    vector_memory,
+)
 
 
 @given(st.integers(1, 7), st.integers(1, 6), st.sampled_from([1, 3, 5, 9, 15]))
@@ -30,10 +45,13 @@ def test_the_tiles_near_one_hold_its_windows(height, width, patch):
     assert found.columns * found.rows == TILE
     assert found.strips * found.columns >= width
     for tile in {0, found.tiles // 2, found.tiles - 1}:
-        top, first = tile * found.rows, int(found.first_row(tile))
-        assert 0 <= first <= first + found.near_tiles * found.rows <= found.tiles * found.rows
+        top, (first, count) = tile * found.rows, map(int, found.near_rows(tile))
+        assert 0 <= first <= first + count * found.rows <= found.tiles * found.rows
+        assert 0 < count <= found.near_tiles
         assert first <= max(top - reach, 0)
-        assert first + found.near_tiles * found.rows >= min(top + found.rows + reach, height)
+        assert first + count * found.rows >= min(top + found.rows + reach, height)
+    counts = [int(found.near_rows(tile)[1]) for tile in range(found.tiles)]
+    assert found.products == sum(counts) * found.strips * found.near_strips
     for strip in range(found.strips):
         left, first = strip * found.columns, int(found.first_strip(strip))
         assert 0 <= first <= first + found.near_strips <= found.strips
@@ -49,3 +67,39 @@ def test_segments_of_a_line_are_on_it_and_hold_the_windows(height, width, patch)
     assert found.margin >= reach * found.pitch + reach
     last = found.margin + (found.length - TILE) + reach * found.pitch - reach
     assert last + found.segment <= found.length + 2 * found.margin
+
+
+# Tiles on a TPU
+
+
+@given(st.integers(1, 140), st.integers(1, LANES), st.sampled_from([1, 3, 7, 15, 29]))
+def test_tiles_hold_the_map_and_its_windows(height, width, patch):
+    found = tiles(height, width, patch)
+    assert found.columns * found.rows == LANES
+    assert width <= found.columns
+    assert found.columns < 2 * max(width, 16)
+    assert height <= found.count * found.rows < height + found.rows
+    assert found.keys == found.rows + patch - 1
+    assert found.staged == (found.count - 1) * found.rows + found.keys
+
+
+@given(st.integers(1, 60), st.integers(1, 1 << 21))
+def test_steps_divide_the_tiles(count, tile_bytes):
+    found = step_sizes(count, tile_bytes)
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == 1
+    assert all(count % size == 0 and (size == 1 or size * tile_bytes <= STEP_BYTES) for size in found)
+
+
+@pytest.mark.parametrize(
+    ("shape", "item_bytes", "expected"),
+    [((8, 128), 4, 4096), ((1, 1), 4, 4096), ((3, 9, 129), 4, 3 * 16 * 256 * 4), ((28, 28, 64), 2, 28 * 32 * 128 * 2)],
+)
+def test_arrays_fill_whole_registers(shape, item_bytes, expected):
+    assert vector_memory(shape, item_bytes) == expected
+
+
+@pytest.mark.parametrize(("size", "patch"), [(1, 3), (7, 15), (28, 15)])
+def test_a_traced_place_knows_its_window_as_well(size, patch):
+    found = inside_line(jnp.arange(size), size, patch)
+    np.testing.assert_array_equal(found, inside_1d(size, patch))

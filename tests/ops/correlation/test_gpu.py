@@ -15,12 +15,16 @@ from vidrec.ops.correlation import gpu, reference
 from vidrec.ops.correlation.geometry import tiling
 from vidrec.ops.correlation.gpu_tiles import from_strips, slots_for, to_strips
 
-HOPPER = getattr(jax.devices()[0], "compute_capability", None) == "9.0"
-INTERPRETED = None if HOPPER else plgpu.InterpretGPUParams()
 H200 = AbstractMesh(
     (1,), ("batch",), abstract_device=AbstractDevice(device_kind="NVIDIA H200", num_cores=132, platform="gpu")
 )
 SETTINGS = {"sigma": 2.0, "tau": 0.05, "amplitude": 0.8, "relu": True}
+
+
+def interpreted():
+    """Whether to interpret the kernels: unless there is a GPU that runs them."""
+    hopper = getattr(jax.devices()[0], "compute_capability", None) == "9.0"
+    return None if hopper else plgpu.InterpretGPUParams()
 
 
 def cosines(shape, seed=0, dtype="bfloat16"):
@@ -47,7 +51,7 @@ def assert_equal_up_to(found, expected, relative):
 def assert_as_the_reference(operation, f1, f2, **options):
     """The reference computes in float32 from the same values; gradients are rounded to the features' type."""
     kernels, right = getattr(gpu, operation), getattr(reference, operation)
-    found, gradients = values_and_gradients(partial(kernels, **options, interpret=INTERPRETED), f1, f2)
+    found, gradients = values_and_gradients(partial(kernels, **options, interpret=interpreted()), f1, f2)
     wide = (f.astype(jnp.float32) for f in (f1, f2))
     expected, expected_gradients = values_and_gradients(partial(right, **options), *wide)
     assert_equal_up_to(found, expected, 1e-5)
@@ -93,7 +97,7 @@ def test_some_sizes_stream_and_some_stay():
 
 def match_now(f1, f2, patch, **settings):
     options = SETTINGS | settings
-    return jit(partial(gpu.match, patch=patch, **options, interpret=INTERPRETED))(f1, f2)
+    return jit(partial(gpu.match, patch=patch, **options, interpret=interpreted()))(f1, f2)
 
 
 def test_windows_larger_than_the_map_and_maps_without_any_score():
@@ -177,9 +181,20 @@ def test_what_the_kernels_do_not_serve(arguments, reason):
 
 def test_what_is_not_served_is_refused():
     f1 = f2 = jnp.zeros((1, 3, 3, 4))
-    with pytest.raises(ValueError, match="bfloat16 features, not float32; implementation='xla'"):
+    with pytest.raises(ValueError, match="bfloat16 features, not float32; implementation='dense'"):
         gpu.match(f1, f2, patch=3, **SETTINGS)
     with pytest.raises(ValueError, match="relu=False"):
         gpu.match(f1, f2, patch=3, **SETTINGS | {"relu": False})
     with pytest.raises(ValueError, match="windows of 129 x 129"):
         gpu.correlate(f1, f2, patch=129)
+
+
+@pytest.mark.parametrize("operation", ["match", "correlate"])
+def test_vmap_is_more_pairs(operation):
+    f1, f2 = (f.reshape(2, 1, 5, 6, 8) for f in cosines((2, 5, 6, 8)))
+    options = {"patch": 3, **(SETTINGS if operation == "match" else {}), "interpret": interpreted()}
+    function = partial(getattr(gpu, operation), **options)
+    together = values_and_gradients(function, *(f[:, 0] for f in (f1, f2)))
+    mapped = jax.tree.map(lambda x: x[:, 0], values_and_gradients(jax.vmap(function), f1, f2)[1])
+    # The weights of the values differ with their number of axes, so only what does not depend on them is compared.
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b[0]), mapped, together[1])

@@ -7,7 +7,9 @@ from vidrec.ops.correlation import match
 from vidrec.ops.correlation.blocks import rows_per_block
 
 
-@pytest.mark.parametrize(("height", "width", "rows"), [(8, 8, 8), (16, 16, 16), (28, 28, 4), (57, 56, 3), (29, 28, 1)])
+@pytest.mark.parametrize(
+    ("height", "width", "rows"), [(8, 8, 8), (16, 16, 16), (28, 28, 28), (56, 56, 4), (57, 56, 3), (59, 56, 1)]
+)
 def test_blocks_divide_the_map(height, width, rows):
     assert rows_per_block(height, width) == rows
 

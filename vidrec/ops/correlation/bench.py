@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vidrec.ops.correlation.api import IMPLEMENTATIONS, local_correlation, match
+from vidrec.ops.correlation.api import IMPLEMENTATIONS, local_correlation, match, unit_length
 from vidrec.ops.correlation.geometry import inside_1d
 from vidrec.ops.correlation.select import Case, obstacle, surroundings
 
@@ -43,7 +43,14 @@ class Ceilings(NamedTuple):
 
 
 def measure(
-    pairs: int = 0, *, size: int = 28, channels: int = 64, patch: int = 15, dtype: str = "", rounds: int = ROUNDS
+    pairs: int = 0,
+    *,
+    size: int = 28,
+    channels: int = 64,
+    patch: int = 15,
+    dtype: str = "",
+    rounds: int = ROUNDS,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Times every implementation that can run here; a report of plain values.
 
@@ -54,14 +61,21 @@ def measure(
       patch: side of the window, odd.
       dtype: float32 or bfloat16; "" takes what networks compute in: bfloat16, or float32 on a CPU.
       rounds: times that each is measured; the median is reported.
+      progress: is told what is measured next.
+
+    Raises:
+      ValueError: a setting that cannot be.
     """
     platform, kind, _ = surroundings()
     cpu = platform == "cpu"
     setting = Setting(pairs or (14 if cpu else 896), size, channels, patch, dtype or ("float32" if cpu else "bfloat16"))
+    check(setting)
+    progress("measuring the ceilings")
     ceilings = measure_ceilings(setting.dtype, scale=1 if cpu else 8)
     rows = []
     for operation in ("match", "correlate"):
         for name in PASSES:
+            progress(f"measuring {operation}, {name}")
             rows += compare(operation, name, setting, ceilings, rounds)
     return {
         "device": kind,
@@ -70,6 +84,12 @@ def measure(
         "ceilings_per_second": ceilings._asdict(),
         "rows": rows,
     }
+
+
+def check(setting: Setting) -> None:
+    """Raises ValueError unless all numbers are positive and the window has a middle."""
+    if min(setting.pairs, setting.size, setting.channels, setting.patch) < 1 or setting.patch % 2 == 0:
+        raise ValueError(f"{setting}: numbers must be positive, and patch odd")
 
 
 def compare(operation: str, direction: str, setting: Setting, ceilings: Ceilings, rounds: int) -> list[dict[str, Any]]:
@@ -111,10 +131,10 @@ def able(operation: str, setting: Setting) -> list[str]:
 
 
 def draw(setting: Setting, operation: str, key: Any) -> list[Any]:
-    """Two random maps, and gradients of an operation's results."""
+    """Two random maps, each position of length one, and gradients of an operation's results."""
     shape = (setting.pairs, setting.size, setting.size)
     keys = jax.random.split(key, 4)
-    maps = [jax.random.normal(k, (*shape, setting.channels)).astype(setting.dtype) for k in keys[:2]]
+    maps = [unit_length(jax.random.normal(k, (*shape, setting.channels))).astype(setting.dtype) for k in keys[:2]]
     results = [(*shape, 2), shape] if operation == "match" else [(*shape, setting.patch, setting.patch)]
     return maps + [jax.random.normal(k, s) for k, s in zip(keys[2:], results, strict=False)]
 
@@ -123,7 +143,8 @@ def differentiated(
     operation: str, direction: str, patch: int, implementation: str, f1: Any, f2: Any, *cotangents: Any
 ) -> Any:
     """The results of an operation or, in the pass "forward+backward", the gradients of both maps with them."""
-    function = partial({"match": match, "correlate": local_correlation}[operation], patch=patch)
+    functions = {"match": partial(match, normalize=False), "correlate": local_correlation}
+    function = partial(functions[operation], patch=patch)
     if direction == "forward":
         return function(f1, f2, implementation=implementation)
     results, pull = jax.vjp(partial(function, implementation=implementation), f1, f2)

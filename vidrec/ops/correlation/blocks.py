@@ -7,22 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidrec.ops.correlation.select import surroundings
 from vidrec.ops.correlation.shapes import Array, Bool, Float, Int
 
 Maps = Float[Array, "n h w c"]
-Rows = Any  # per-query arrays of one block, [N, rows, W, ...], as a pytree
+Queries = Any  # arrays [N, queries, ...] of one block, as a pytree
 
 DENSE = 1024  # a map of so few positions is one block
-DENSE_ON_CPU = 256  # ... where scores should stay in the processor's cache
 ROWS = 4  # of a block on larger maps, or less
 
 
 class Block(NamedTuple):
-    """One block of queries and its keys. k counts rows of keys, v their columns; y and w are the query's.
+    """One block of queries and its keys. k counts rows of keys, v their columns; q the queries, row by row.
 
     Attributes:
-      row: the map's row of the first query.
+      row: the map's row of the first query, which may be traced.
+      rows: of queries.
       keys_row: the map's row of the first key.
       dy: vertical offset from a query to a key.
       dx: horizontal offset.
@@ -30,15 +29,16 @@ class Block(NamedTuple):
     """
 
     row: Any
+    rows: int
     keys_row: Any
-    dy: Int[Array, "k y"]
-    dx: Int[Array, "v w"]
-    inside: Bool[Array, "k v y w"]
+    dy: Int[Array, "k q"]
+    dx: Int[Array, "v q"]
+    inside: Bool[Array, "k v q"]
 
 
 def rows_per_block(height: int, width: int) -> int:
     """All rows of a small map, otherwise a number that divides them."""
-    if height * width <= (DENSE_ON_CPU if surroundings()[0] == "cpu" else DENSE):
+    if height * width <= DENSE:
         return height
     return max(rows for rows in range(1, ROWS + 1) if height % rows == 0)
 
@@ -48,38 +48,44 @@ def make_block(row: Any, rows: int, height: int, width: int, patch: int) -> Bloc
     reach = patch // 2
     keys = min(rows + 2 * reach, height)
     keys_row = jnp.clip(row - reach, 0, height - keys)
-    dy = keys_row + np.arange(keys)[:, None] - (row + np.arange(rows))
-    dx = np.arange(width)[:, None] - np.arange(width)
-    inside = (jnp.abs(dy) <= reach)[:, None, :, None] & (np.abs(dx) <= reach)[None, :, None, :]
-    return Block(row, keys_row, dy, jnp.asarray(dx), inside)
+    y, x = np.divmod(np.arange(rows * width), width)
+    dy = keys_row + np.arange(keys)[:, None] - (row + y)
+    dx = np.arange(width)[:, None] - x
+    inside = (jnp.abs(dy) <= reach)[:, None] & (np.abs(dx) <= reach)
+    return Block(row, rows, keys_row, dy, jnp.asarray(dx), inside)
 
 
 def over_blocks(
-    step: Callable[[Block, Any], tuple[Any, Rows]], carry: Any, size: Sequence[int], patch: int
-) -> tuple[Any, Rows]:
-    """Runs (block, carry) -> (carry, rows) from top to bottom; returns the last carry and the maps [N, H, W, ...]."""
+    step: Callable[[Block, Any], tuple[Any, Queries]], carry: Any, size: Sequence[int], patch: int
+) -> tuple[Any, Any]:
+    """Runs (block, carry) -> (carry, queries) from top to bottom; returns the last carry and maps [N, H, W, ...]."""
     height, width = size
     rows = rows_per_block(height, width)
     if rows == height:
-        return step(make_block(0, rows, height, width, patch), carry)
+        carry, whole = step(make_block(0, rows, height, width, patch), carry)
+        return carry, jax.tree.map(lambda x: x.reshape(len(x), height, width, *x.shape[2:]), whole)
 
-    def body(carry: Any, row: Any) -> tuple[Any, Rows]:
+    def body(carry: Any, row: Any) -> tuple[Any, Queries]:
         return step(make_block(row, rows, height, width, patch), carry)
 
     carry, blocks = jax.lax.scan(body, carry, np.arange(0, height, rows))
-    return carry, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], height, *x.shape[3:]), blocks)
+    return carry, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], height, width, *x.shape[3:]), blocks)
 
 
-def take_rows(maps: Maps, first: Any, count: int) -> Maps:
-    """Rows first, ..., first + count - 1 of maps."""
-    return jax.lax.dynamic_slice_in_dim(maps, first, count, axis=1)
+def take_queries(maps: Float[Array, "n h w ..."], block: Block) -> Float[Array, "n q ..."]:
+    """What belongs to the block's queries."""
+    rows = jax.lax.dynamic_slice_in_dim(maps, block.row, block.rows, axis=1)
+    return rows.reshape(len(rows), -1, *rows.shape[3:])
 
 
-def scores_of(block: Block, f1: Maps, f2: Maps) -> Float[Array, "n k v y w"]:
+def take_keys(maps: Maps, block: Block) -> Float[Array, "n k v c"]:
+    """What belongs to the block's keys."""
+    return jax.lax.dynamic_slice_in_dim(maps, block.keys_row, len(block.dy), axis=1)
+
+
+def scores_of(block: Block, f1: Maps, f2: Maps) -> Float[Array, "n k v q"]:
     """The dot product of every query of the block with every one of its keys, in float32."""
-    queries = take_rows(f1, block.row, block.dy.shape[1])
-    keys = take_rows(f2, block.keys_row, block.dy.shape[0])
-    return product("nkvc,nywc->nkvyw", keys, queries)
+    return product("nkvc,nqc->nkvq", take_keys(f2, block), take_queries(f1, block))
 
 
 def product(equation: str, a: Array, b: Array) -> Float[Array, "..."]:
@@ -90,32 +96,29 @@ def product(equation: str, a: Array, b: Array) -> Float[Array, "..."]:
 
 
 def add_gradients(
-    block: Block, by_scores: Float[Array, "n k v y w"], f1: Maps, f2: Maps, by_f2: Maps
-) -> tuple[Maps, Maps]:
-    """Returns the sum of the gradients of f2 so far with this block's, and the gradient of its rows of f1."""
-    queries = take_rows(f1, block.row, block.dy.shape[1])
-    keys = take_rows(f2, block.keys_row, block.dy.shape[0])
-    of_keys = product("nkvyw,nywc->nkvc", by_scores, queries)
-    old = take_rows(by_f2, block.keys_row, block.dy.shape[0])
-    by_f2 = jax.lax.dynamic_update_slice_in_dim(by_f2, old + of_keys, block.keys_row, axis=1)
-    return by_f2, product("nkvyw,nkvc->nywc", by_scores, keys)
+    block: Block, by_scores: Float[Array, "n k v q"], f1: Maps, f2: Maps, by_f2: Maps
+) -> tuple[Maps, Float[Array, "n q c"]]:
+    """Returns the sum of the gradients of f2 so far with this block's, and the gradient of its queries."""
+    of_keys = take_keys(by_f2, block) + product("nkvq,nqc->nkvc", by_scores, take_queries(f1, block))
+    by_f2 = jax.lax.dynamic_update_slice_in_dim(by_f2, of_keys, block.keys_row, axis=1)
+    return by_f2, product("nkvq,nkvc->nqc", by_scores, take_keys(f2, block))
 
 
-def by_row(block: Block) -> Int[Array, "k 1 y 1"]:
+def by_row(block: Block) -> Int[Array, "k 1 q"]:
     """The vertical offsets, to be used with scores."""
-    return block.dy[:, None, :, None]
+    return block.dy[:, None]
 
 
-def by_column(block: Block) -> Int[Array, "v 1 w"]:
+def by_column(block: Block) -> Int[Array, "v q"]:
     """The horizontal offsets, to be used with scores."""
-    return block.dx[:, None, :]
+    return block.dx
 
 
-def spread(queries: Float[Array, "n y w"]) -> Float[Array, "n 1 1 y w"]:
+def spread(queries: Float[Array, "n q"]) -> Float[Array, "n 1 1 q"]:
     """What belongs to queries, to be used with scores."""
     return queries[:, None, None]
 
 
-def window_index(block: Block, patch: int) -> Int[Array, "k v y w"]:
+def window_index(block: Block, patch: int) -> Int[Array, "k v q"]:
     """The position of a key in the query's window, row by row, where it is inside."""
     return (by_row(block) + patch // 2) * patch + by_column(block) + patch // 2

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -98,11 +99,10 @@ def tiles(height: int, width: int, patch: int) -> Tiles:
     return Tiles(columns, rows, count, rows + patch - 1, rows * count + patch - 1)
 
 
-def tiles_per_step(count: int, tile_bytes: int) -> int:
-    """The largest part of `count` tiles that divides it and is within `STEP_BYTES`; one where none is."""
-    return max(
-        size for size in range(1, count + 1) if count % size == 0 and (size == 1 or size * tile_bytes <= STEP_BYTES)
-    )
+def step_sizes(count: int, tile_bytes: int) -> list[int]:
+    """How many of `count` tiles a step may have, the most first: a part of them, within `STEP_BYTES` or just one."""
+    parts = [size for size in range(count, 0, -1) if count % size == 0]
+    return [size for size in parts if size == 1 or size * tile_bytes <= STEP_BYTES]
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -135,7 +135,7 @@ class Tiling(NamedTuple):
       strips: across the map.
       tiles: down a strip.
       near_strips: number of strips that the windows of a tile touch.
-      near_tiles: number of tiles' worth of rows that they touch.
+      near_tiles: number of tiles' worth of rows that they touch at most.
     """
 
     patch: int
@@ -151,9 +151,19 @@ class Tiling(NamedTuple):
         """Positions of a strip."""
         return self.tiles * TILE
 
-    def first_row(self, tile: Any) -> Any:
-        """Row of the first position near a tile, which may be traced."""
-        return clip(tile * self.rows - self.patch // 2, (self.tiles - self.near_tiles) * self.rows)
+    def near_rows(self, tile: Any) -> tuple[Any, Any]:
+        """The first row near a tile, which may be traced, and for how many tiles' worth of rows the windows go on."""
+        xp = jnp if isinstance(tile, jax.Array) else np
+        height, reach = self.tiles * self.rows, self.patch // 2
+        first = xp.maximum(tile * self.rows - reach, 0)
+        last = xp.minimum((tile + 1) * self.rows + reach, height)
+        count = (last - first + self.rows - 1) >> (self.rows.bit_length() - 1)  # rows is a power of two
+        return xp.minimum(first, height - count * self.rows), count
+
+    @property
+    def products(self) -> int:
+        """How many tiles the tiles of a map have near them, all together."""
+        return self.strips * self.near_strips * int(self.near_rows(np.arange(self.tiles))[1].sum())
 
     def first_strip(self, strip: Any) -> Any:
         """The leftmost strip near a strip, which may be traced."""
@@ -162,7 +172,8 @@ class Tiling(NamedTuple):
 
 def clip(index: Any, highest: int) -> Any:
     """The index, at least 0 and at most `highest`; may be traced."""
-    return jnp.minimum(jnp.maximum(index, 0), highest)
+    xp = jnp if isinstance(index, jax.Array) else np
+    return xp.minimum(xp.maximum(index, 0), highest)
 
 
 def tiling(height: int, width: int, patch: int) -> Tiling:

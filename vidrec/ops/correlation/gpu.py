@@ -2,7 +2,7 @@
 
 `match` keeps the scores in registers, forward and backward, and takes bfloat16 features: the tensor cores multiply
 them exactly and add in float32. float32 features would need several such products per score and as many per gradient,
-where `xla` is right already; `unsupported` says so. `correlate` writes the scores and takes any type.
+where `dense` is right already; `unsupported` says so. `correlate` writes the scores and takes any type.
 """
 
 import math
@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidrec.ops.correlation import gpu_backward, gpu_forward, gpu_volume
+from vidrec.ops.correlation.batching import fold_pairs
 from vidrec.ops.correlation.geometry import line, tiling
+from vidrec.ops.correlation.gpu_gradient import known_of
 from vidrec.ops.correlation.gpu_tiles import from_strips, pad_channels, to_strips
 from vidrec.ops.correlation.shapes import Array, Float
 
@@ -45,7 +47,7 @@ def check(f1: Maps, patch: int, operation: str) -> None:
     height, width, channels = f1.shape[1:]
     reason = unsupported(height, width, channels, patch, f1.dtype, operation)
     if reason:
-        raise ValueError(f"{reason}; implementation='xla' serves all features")
+        raise ValueError(f"{reason}; implementation='dense' serves all features")
 
 
 def correlate(f1: Maps, f2: Maps, *, patch: int, interpret: Any = None) -> Float[Array, "n h w p p"]:
@@ -91,7 +93,7 @@ def match(
       ValueError: features or a setting that the kernels do not serve.
     """
     if not relu:
-        raise ValueError("relu=False: the GPU kernels count negative scores as zero; implementation='xla' need not")
+        raise ValueError("relu=False: the GPU kernels count negative scores as zero; implementation='dense' need not")
     check(f1, patch, "match")
     return matched(f1, f2, Settings(patch, sigma, tau, amplitude, interpret))
 
@@ -107,7 +109,8 @@ def match_forward(f1: Maps, f2: Maps, settings: Settings) -> tuple[Any, tuple[Ma
     height, width = f1.shape[1:3]
     tiles = tiling(height, width, settings.patch)
     one, two = (pad_channels(to_strips(f, tiles)) for f in (f1, f2))
-    found = gpu_forward.find(one, two, (height, width), tiles, sharpness(settings), settings.interpret)
+    fixed = {"size": (height, width), "tiling": tiles, "sharpness": sharpness(settings)}
+    found = fold_pairs(partial(gpu_forward.find, **fixed, interpret=settings.interpret))(one, two)
     maps = from_strips(found[:, :, :3].swapaxes(2, 3), height, width, tiles)
     return (maps[..., :2], maps[..., 2]), (f1, f2, found)
 
@@ -121,12 +124,13 @@ def match_backward(settings: Settings, residuals: Any, gradients: Any) -> tuple[
     by_offset, by_peak = gradients
     by_found = to_strips(jnp.concatenate([by_offset, by_peak[..., None]], -1), tiles)
     position = to_strips(jnp.asarray(np.indices((height, width), np.float32)[::-1].transpose(1, 2, 0)[None]), tiles)[0]
-    known = gpu_backward.known_of(found, (position[..., 0], position[..., 1]), by_found[..., :2], by_found[..., 2])
-    found_gradients = (
-        f(one, two, known, tiles, sharpness(settings), settings.interpret)
-        for f in (gpu_backward.by_f1, gpu_backward.by_f2)
+    known = known_of(found, (position[..., 0], position[..., 1]), by_found[..., :2], by_found[..., 2])
+    fixed = {"tiling": tiles, "sharpness": sharpness(settings), "interpret": settings.interpret}
+    by_f1, by_f2 = (
+        fold_pairs(partial(gpu_backward.gradient, **fixed, keep_queries=keep_queries))(one, two, known)
+        for keep_queries in (True, False)
     )
-    by_f1, by_f2 = (from_strips(g, height, width, tiles)[..., :channels] for g in found_gradients)
+    by_f1, by_f2 = (from_strips(g, height, width, tiles)[..., :channels] for g in (by_f1, by_f2))
     return by_f1, by_f2
 
 

@@ -6,7 +6,7 @@ another block writes, and results do not depend on the order of blocks.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,78 +15,27 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from vidrec.ops.correlation.geometry import CHANNELS, TILE, Tiling
-from vidrec.ops.correlation.gpu_forward import LOG2_E, Sharpness, bell
+from vidrec.ops.correlation.gpu_forward import Sharpness
+from vidrec.ops.correlation.gpu_gradient import KNOWN, Columns, by_scores, load_known
 from vidrec.ops.correlation.gpu_tiles import (
-    QUERIES,
     Place,
     Ref,
     Stream,
     block_kernel,
-    by_row,
     copy_tile,
     cost_of,
-    key_column,
-    near_rows,
     place,
+    positions_of,
     product,
     query_position,
     slots_for,
-    spread,
     strips_of,
     tile_bytes,
     tile_memory,
 )
 from vidrec.ops.correlation.shapes import Array, Float
 
-
-class Known(NamedTuple):
-    """What is known of a query before the backward pass; one value each.
-
-    Attributes:
-      peak_x: the map's column of its peak.
-      peak_y: the map's row.
-      total: log2 of the sum of its weights.
-      by_x: gradient of its mean position's column.
-      by_y: gradient of the row.
-      mean: the mean position times its gradient.
-      by_peak: gradient of the highest score, zero where no score is positive.
-    """
-
-    peak_x: Any
-    peak_y: Any
-    total: Any
-    by_x: Any
-    by_y: Any
-    mean: Any
-    by_peak: Any
-
-
-KNOWN = len(Known._fields)
 BARRIERS = 1024  # bytes, and whatever else a block needs a little shared memory for
-
-
-def by_f1(
-    f1: Float[Array, "n s l c"],
-    f2: Float[Array, "n s l c"],
-    known: Float[Array, "n s 7 l"],
-    tiling: Tiling,
-    sharpness: Sharpness,
-    interpret: Any,
-) -> Float[Array, "n s l c"]:
-    """The gradient of f1."""
-    return gradient(f1, f2, known, tiling, sharpness, interpret, keep_queries=True)
-
-
-def by_f2(
-    f1: Float[Array, "n s l c"],
-    f2: Float[Array, "n s l c"],
-    known: Float[Array, "n s 7 l"],
-    tiling: Tiling,
-    sharpness: Sharpness,
-    interpret: Any,
-) -> Float[Array, "n s l c"]:
-    """The gradient of f2."""
-    return gradient(f1, f2, known, tiling, sharpness, interpret, keep_queries=False)
 
 
 def gradient(
@@ -98,10 +47,9 @@ def gradient(
     interpret: Any,
     keep_queries: bool,
 ) -> Float[Array, "n s l c"]:
-    """One of the two gradients; a block makes 64 channels of it for one tile."""
+    """The gradient of f1 (`keep_queries`) or of f2; a block makes 64 channels of it for one tile."""
     pairs, strips, _, channels = f1.shape
     blocks, tiles = channels // CHANNELS, pairs * strips * tiling.tiles
-    scored = tiles * blocks * tiling.near_strips * tiling.near_tiles
     slots = slots_for(channels, tiling, passes=1)
     lists = 1 if keep_queries else slots  # of what is known: with the tile that stays or with those that stream
     body = by_f1_block if keep_queries else by_f2_block
@@ -109,7 +57,14 @@ def gradient(
         partial(body, tiling=tiling, sharpness=sharpness),
         name=f"vidrec_match_backward_by_{'f1' if keep_queries else 'f2'}",
         blocks=tiles * blocks,
-        cost=cost_of(scored, 1, 13 + 2 * CHANNELS, 1 if keep_queries else 2, channels, (f1, f2, known, f1)),
+        cost=cost_of(
+            pairs * tiling.products * blocks,
+            1,
+            13 + 2 * CHANNELS,
+            1 if keep_queries else 2,
+            channels,
+            (f1, f2, known, f1),
+        ),
         out_type=jax.ShapeDtypeStruct(f1.shape, f1.dtype),
         scratch_types=[
             tile_memory(blocks),
@@ -225,60 +180,6 @@ def by_f2_block(
     write(total, staged, out, here, channel_block)
 
 
-class Columns(NamedTuple):
-    """What the gradient of a score takes from the columns of its query and of its key.
-
-    Attributes:
-      x: the key's column.
-      gaussian: the column's factor, zero beyond the window.
-      by_peak: the gradient of the highest score in the peak's column, zero elsewhere.
-    """
-
-    x: Float[Array, "64 columns"]
-    gaussian: Float[Array, "64 columns"]
-    by_peak: Float[Array, "64 columns"]
-
-    @classmethod
-    def of(cls, query: Known, x: Float[Array, "64"], strip: Any, tiling: Tiling, sharpness: Sharpness) -> "Columns":
-        """For queries of columns x and the keys of a strip."""
-        columns = tiling.columns
-        key_x = key_column(strip, tiling)
-        peak_x = spread(query.peak_x, columns)
-        gaussian = bell(key_x, peak_x, sharpness)
-        return cls(
-            key_x,
-            jnp.where(jnp.abs(key_x - spread(x, columns)) <= tiling.patch // 2, gaussian, 0.0),
-            jnp.where(key_x == peak_x, spread(query.by_peak, columns), 0.0),
-        )
-
-
-def by_scores(
-    scores: Float[Array, "64 64"],
-    query: Known,
-    y: Float[Array, "64"],
-    columns: Columns,
-    first_key_row: Any,
-    tiling: Tiling,
-    sharpness: Sharpness,
-) -> Float[Array, "64 64"]:
-    """The gradient of scores: logit' (p - mean) . gradient of the mean, and the highest score's at the peak alone.
-
-    Scores that are not positive, those of keys outside the map among them, get the factor zero and so no gradient.
-    """
-    along_y = partial(spread, columns=tiling.columns)
-    rows = []
-    for r, score in enumerate(by_row(scores, tiling)):
-        key_y = (first_key_row + r).astype(jnp.float32)
-        gaussian = sharpness.scale * bell(key_y, query.peak_y, sharpness)
-        gaussian = jnp.where(jnp.abs(key_y - y) <= tiling.patch // 2, gaussian, 0.0)
-        factor = jnp.where(score > 0, columns.gaussian * along_y(gaussian), 0.0)
-        weight = jnp.exp2(factor * score - along_y(query.total))
-        pull = columns.x * along_y(query.by_x) + along_y(key_y * query.by_y - query.mean)
-        at_peak = columns.by_peak * along_y(jnp.where(query.peak_y == key_y, 1.0, 0.0))
-        rows.append((factor * weight * pull + at_peak).astype(jnp.bfloat16))
-    return jnp.concatenate(rows, 1) if len(rows) > 1 else rows[0]
-
-
 # Steps of both kernels
 
 
@@ -294,11 +195,6 @@ def copy_known(known: Ref, at: Place, row: Any, tiling: Tiling, memory: Ref, rea
     plgpu.copy_gmem_to_smem(known.at[at.pair, at.strip, :, pl.ds(first, TILE)], memory, ready)
 
 
-def load_known(memory: Ref) -> Known:
-    """What is known of 64 queries, as vectors."""
-    return Known(*(plgpu.load(memory.at[row], layout=QUERIES) for row in range(KNOWN)))
-
-
 def stage(by_scores: Float[Array, "64 64"], staged: Ref) -> None:
     """Writes a tile of the scores' gradient to shared memory, where the tensor cores find it."""
     staged[0] = by_scores
@@ -310,22 +206,5 @@ def write(total: Float[Array, "64 64"], staged: Ref, out: Ref, here: Place, chan
     staged[0] = total.astype(jnp.bfloat16)
     plgpu.commit_smem()
     channels = pl.ds(pl.multiple_of(channel_block * CHANNELS, CHANNELS), CHANNELS)
-    plgpu.copy_smem_to_gmem(staged.at[0], out.at[here.pair, here.strip, near_rows(here.tile), channels])
+    plgpu.copy_smem_to_gmem(staged.at[0], out.at[here.pair, here.strip, positions_of(here.tile), channels])
     plgpu.wait_smem_to_gmem(0)
-
-
-def known_of(
-    found: Float[Array, "n s 6 l"],
-    positions: tuple[Float[Array, "s l"], Float[Array, "s l"]],
-    by_offset: Float[Array, "n s l 2"],
-    by_peak: Float[Array, "n s l"],
-) -> Float[Array, "n s 7 l"]:
-    """`Known` of every query, from what the forward pass found and the gradients of its results.
-
-    The gradients of the mean take the factor ln 2 that turns `Sharpness.scale` into the derivative of a logit.
-    """
-    offset_x, offset_y, peak, peak_x, peak_y, total = (found[:, :, i] for i in range(found.shape[2]))
-    x, y = positions
-    by_x, by_y = (by_offset[..., i] / LOG2_E for i in range(2))
-    mean = (offset_x + x) * by_x + (offset_y + y) * by_y
-    return jnp.stack(Known(peak_x, peak_y, total, by_x, by_y, mean, jnp.where(peak > 0, by_peak, 0)), 2)

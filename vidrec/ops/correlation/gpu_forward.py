@@ -19,8 +19,8 @@ from vidrec.ops.correlation.gpu_tiles import (
     cost_of,
     filled,
     key_column,
-    near_rows,
     place,
+    positions_of,
     product,
     query_position,
     slots_for,
@@ -87,7 +87,7 @@ def find(
         partial(find_block, size=size, tiling=tiling, sharpness=sharpness),
         name="vidrec_match_forward",
         blocks=tiles,
-        cost=cost_of(tiles * tiling.near_strips * tiling.near_tiles, 2, 12, 1, channels, (f1, f2, out)),
+        cost=cost_of(pairs * tiling.products, 2, 12, 1, channels, (f1, f2, out)),
         out_type=out,
         scratch_types=[
             tile_memory(blocks),
@@ -136,7 +136,7 @@ def find_block(
     for row, value in enumerate(values):
         found[row] = value
     plgpu.commit_smem()
-    plgpu.copy_smem_to_gmem(found, out.at[here.pair, here.strip, :, near_rows(here.tile)])
+    plgpu.copy_smem_to_gmem(found, out.at[here.pair, here.strip, :, positions_of(here.tile)])
     plgpu.wait_smem_to_gmem(0)
 
 

@@ -106,36 +106,50 @@ class Stream:
     ) -> None:
         """`start` begins the copy of a tile into its slot, of which `ready` has one barrier each."""
         self.start, self.ready, self.here, self.tiling, self.slots = start, ready, here, tiling, slots
-        self.steps = tiling.near_strips * tiling.near_tiles
-        self.total = self.steps if slots >= self.steps else passes * self.steps
-        for step in range(min(slots, self.total)):
-            start(self.near(step))
+        self.first_row, self.chunks = tiling.near_rows(here.tile)
+        self.stays = slots >= tiling.near_strips * tiling.near_tiles
+        self.steps = tiling.near_strips * self.chunks
+        self.total = self.steps if self.stays else passes * self.steps
+        for step in range(slots):
+            self.start_if_any(step)
 
-    def near(self, step: Any) -> Near:
-        """The tile that a step reads."""
-        tiling = self.tiling
-        in_pass = lax.rem(jnp.int32(step), self.steps)
-        strip, chunk = lax.div(in_pass, tiling.near_tiles), lax.rem(in_pass, tiling.near_tiles)
-        row = tiling.first_row(self.here.tile) + chunk * tiling.rows
-        return Near(lax.rem(jnp.int32(step), self.slots), tiling.first_strip(self.here.strip) + strip, row)
+    def start_if_any(self, step: Any) -> None:
+        """Begins the copy of the tile that a step reads, if there is such a step."""
+
+        def start() -> None:
+            again = step >= self.steps  # of a second pass
+            in_pass = jnp.where(again, step - self.steps, step)
+            if self.tiling.near_strips == 1:  # saves a division
+                self.start(self.near(step, 0, in_pass))
+            else:
+                self.start(self.near(step, lax.div(in_pass, self.chunks), lax.rem(in_pass, self.chunks)))
+
+        pl.when(step < self.total)(start)
+
+    def near(self, step: Any, strip: Any, chunk: Any) -> Near:
+        """The tile that a step reads: which strip of those near, and which of its tiles."""
+        row = self.first_row + chunk * self.tiling.rows
+        return Near(lax.rem(jnp.int32(step), self.slots), self.tiling.first_strip(self.here.strip) + strip, row)
 
     def over(self, number: int, strip: Any, body: Callable[[Near, Any], Any], carry: Any) -> Any:
         """Runs (tile, carry) -> carry for the tiles of the strip in pass `number`."""
 
         def step_body(chunk: Any, carry: Any) -> Any:
-            step = number * self.steps + strip * self.tiling.near_tiles + chunk
-            near = self.near(step)
-            if self.total > self.steps or number == 0:
+            step = strip * self.chunks + chunk
+            if not self.stays:
+                step += number * self.steps
+            near = self.near(step, strip, chunk)
+            if number == 0 or not self.stays:
                 plgpu.barrier_wait(self.ready.at[near.slot])
             carry = body(near, carry)
-            if self.total > self.slots:
-                pl.when(step + self.slots < self.total)(lambda: self.start(self.near(step + self.slots)))
+            if not self.stays:
+                self.start_if_any(step + self.slots)
             return carry
 
-        return lax.fori_loop(0, self.tiling.near_tiles, step_body, carry)
+        return lax.fori_loop(0, self.chunks, step_body, carry)
 
 
-def near_rows(tile: Any) -> Any:
+def positions_of(tile: Any) -> Any:
     """The slice of a strip's positions that a tile has."""
     return pl.ds(pl.multiple_of(tile * TILE, TILE), TILE)
 

@@ -15,6 +15,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from vidrec.ops.correlation.batching import fold_pairs
 from vidrec.ops.correlation.geometry import CHANNELS, TILE, Line, line
 from vidrec.ops.correlation.gpu_tiles import QUERIES, SCORES, Ref, block_kernel, filled, spread
 from vidrec.ops.correlation.shapes import Array, Float
@@ -31,7 +32,8 @@ def volume(f1: Maps, f2: Maps, patch: int, interpret: Any) -> Float[Array, "n h 
     height, width = f1.shape[1:3]
     layout = line(height, width, patch)
     groups = zip(*(channel_groups(to_line(f, layout)) for f in (f1, f2)), strict=True)
-    scores = sum_of([products(one, two, layout, interpret) for one, two in groups])
+    score = fold_pairs(partial(products, layout=layout, interpret=interpret))
+    scores = sum_of([score(one, two) for one, two in groups])
     rows = scores[:, :, : height * layout.pitch].reshape(-1, patch, patch, height, layout.pitch)
     return rows[..., :width].transpose(0, 3, 4, 1, 2)
 
@@ -53,7 +55,8 @@ def volume_backward(
 
     def of(features: Maps, mirrored: bool) -> Maps:
         groups = channel_groups(to_line(features, layout))
-        sums = [weighted(group, weights, layout, mirrored, interpret) for group in groups]
+        weigh = fold_pairs(partial(weighted, layout=layout, mirrored=mirrored, interpret=interpret))
+        sums = [weigh(group, weights) for group in groups]
         gradient = jnp.concatenate(sums, -1)[:, : height * layout.pitch, : features.shape[-1]]
         rows = gradient.reshape(-1, height, layout.pitch, features.shape[-1])
         return rows[:, :, :width].astype(features.dtype)

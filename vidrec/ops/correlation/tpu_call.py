@@ -13,8 +13,11 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from vidrec.ops.correlation.geometry import LANES, Tiles, tiles, tiles_per_step, vector_memory
+from vidrec.ops.correlation.geometry import LANES, Tiles, vector_memory
 from vidrec.ops.correlation.shapes import Array
+
+VMEM_BYTES = 16 << 20  # the least that a supported chip gives a kernel
+RESERVED = 1 << 20  # of it, for what the compiler keeps there itself
 
 
 class Buffer(NamedTuple):
@@ -61,9 +64,15 @@ class Call(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """Bytes of vector memory: each block twice, as the next is fetched meanwhile, and the kernel's own."""
+        """Bytes of vector memory: each block twice, as the next is fetched meanwhile, and the kernel's own.
+
+        Factors of a float32 product are cut into three bfloat16 parts each: the keys a tile sees, and their scores.
+        """
         blocks = [(buffer.block, buffer.dtype) for buffer in (*self.inputs, *self.outputs)]
         sizes = [vector_memory(shape, jnp.dtype(dtype).itemsize) for shape, dtype in (*blocks, *blocks, *self.scratch)]
+        if jnp.dtype(self.inputs[0].dtype) == jnp.float32:
+            seen = self.cut.keys * self.cut.columns
+            sizes += [3 * vector_memory((seen, lanes), 2) for lanes in (self.inputs[0].size[-1], LANES)]
         return sum(sizes)
 
     def __call__(
@@ -97,21 +106,12 @@ class Call(NamedTuple):
         )(*arrays)
 
 
-def plan(
-    height: int, width: int, patch: int, row: tuple[int, Any]
-) -> tuple[Tiles, int, Callable[[int, Any], Buffer], Callable[[int, Any], Buffer]]:
-    """Tiles, tiles of a step, and makers of the buffers of maps [H, W, channels] of queries and of keys.
+def fitted(build: Callable[[int], Call], sizes: Sequence[int]) -> Call:
+    """The first of build(tiles of a step) that fits into vector memory, of sizes that fall; or else the last."""
+    calls = map(build, sizes)
+    return next((call for call in calls if call.memory <= VMEM_BYTES - RESERVED), build(sizes[-1]))
 
-    Args:
-      row: channels and type of the largest map of queries, which decides how many tiles a step has.
-    """
-    cut = tiles(height, width, patch)
-    per_step = tiles_per_step(cut.count, vector_memory((LANES, row[0]), jnp.dtype(row[1]).itemsize))
 
-    def queries(channels: int, dtype: Any) -> Buffer:
-        return Buffer((height, width, channels), dtype, per_step * cut.rows)
-
-    def keys(channels: int, dtype: Any) -> Buffer:
-        return Buffer((height, width, channels), dtype)
-
-    return cut, per_step, queries, keys
+def tile_bytes(channels: int, dtype: Any) -> int:
+    """Bytes of vector memory that one tile of a map with so many channels takes."""
+    return vector_memory((LANES, channels), jnp.dtype(dtype).itemsize)

@@ -6,6 +6,7 @@ digit of x moves the lanes that have it by a power of two. This needs shifts alo
 every TPU has. The gradient goes the same way back.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,9 @@ import jax.numpy as jnp
 from jax.experimental.pallas import tpu as pltpu
 
 from vidrec.ops.correlation import tpu_tiles
-from vidrec.ops.correlation.geometry import LANES, SUBLANES, Tiles, round_up
+from vidrec.ops.correlation.geometry import LANES, SUBLANES, Tiles, round_up, step_sizes, tiles
 from vidrec.ops.correlation.shapes import Array, Float
-from vidrec.ops.correlation.tpu_call import Call, plan
+from vidrec.ops.correlation.tpu_call import Buffer, Call, fitted, tile_bytes
 from vidrec.ops.correlation.tpu_tiles import Maps, Ref
 
 
@@ -55,26 +56,32 @@ def border(patch: int) -> int:
 # Forward
 
 
-def scores_call(height: int, width: int, channels: int, patch: int, dtype: Any) -> Call:
+def scores_call(size: Sequence[int], patch: int, dtype: Any) -> Call:
     """What the forward kernel is given: f1, f2 -> the scores."""
-    cut, per_step, queries, keys = plan(height, width, patch, (patch**2, jnp.float32))
-    return Call(
-        cut,
-        per_step,
-        inputs=[queries(channels, dtype), keys(channels, dtype)],
-        outputs=[queries(patch**2, jnp.float32)],
-        scratch=[
-            ((LANES, channels), dtype),
-            ((cut.staged * cut.columns, channels), dtype),
-            ((cut.keys * (cut.columns + 2 * border(patch)), LANES), jnp.float32),
-            ((round_up(patch**2, LANES), LANES), jnp.float32),
-        ],
-    )
+    height, width, channels = size
+    cut = tiles(height, width, patch)
+
+    def build(per_step: int) -> Call:
+        rows = per_step * cut.rows
+        return Call(
+            cut,
+            per_step,
+            inputs=[Buffer((*size,), dtype, rows), Buffer((*size,), dtype)],
+            outputs=[Buffer((height, width, patch**2), jnp.float32, rows)],
+            scratch=[
+                ((LANES, channels), dtype),
+                ((cut.staged * cut.columns, channels), dtype),
+                ((cut.keys * (cut.columns + 2 * border(patch)), LANES), jnp.float32),
+                ((round_up(patch**2, LANES), LANES), jnp.float32),
+            ],
+        )
+
+    return fitted(build, step_sizes(cut.count, tile_bytes(patch**2, jnp.float32)))
 
 
 def scores(f1: Maps, f2: Maps, patch: int, interpret: Any) -> Float[Array, "n h w {patch**2}"]:
     """All scores by window position."""
-    call = scores_call(*f1.shape[1:], patch, f1.dtype)
+    call = scores_call(f1.shape[1:], patch, f1.dtype)
     costs = {"flops": 2 * f1.shape[-1], "transcendentals": 0}
     return call(forward_kernel, "vidrec_volume_forward", f1, f2, **costs, interpret=interpret, patch=patch)[0]
 
@@ -139,32 +146,38 @@ def powers(columns: int) -> list[int]:
 # Backward
 
 
-def push_call(height: int, width: int, channels: int, patch: int, dtype: Any) -> Call:
+def push_call(size: Sequence[int], patch: int, dtype: Any) -> Call:
     """What the backward kernel is given: f1, f2, the gradient of the scores -> those of f1 and f2."""
-    cut, per_step, queries, keys = plan(height, width, patch, (patch**2, jnp.float32))
-    maps = [queries(channels, dtype), keys(channels, dtype)]
-    return Call(
-        cut,
-        per_step,
-        inputs=[*maps, queries(patch**2, jnp.float32)],
-        outputs=maps,
-        scratch=[
-            ((LANES, channels), dtype),
-            ((cut.staged * cut.columns, channels), dtype),
-            ((LANES, patch**2), jnp.float32),
-            ((round_up(patch**2 + SUBLANES, SUBLANES), LANES), jnp.float32),
-            ((patch * cut.columns, LANES), jnp.float32),
-            ((cut.keys * cut.columns, LANES), dtype),
-            ((cut.staged * cut.columns, channels), jnp.float32),
-        ],
-    )
+    height, width, channels = size
+    cut = tiles(height, width, patch)
+
+    def build(per_step: int) -> Call:
+        rows = per_step * cut.rows
+        maps = [Buffer((*size,), dtype, rows), Buffer((*size,), dtype)]
+        return Call(
+            cut,
+            per_step,
+            inputs=[*maps, Buffer((height, width, patch**2), jnp.float32, rows)],
+            outputs=maps,
+            scratch=[
+                ((LANES, channels), dtype),
+                ((cut.staged * cut.columns, channels), dtype),
+                ((LANES, patch**2), jnp.float32),
+                ((round_up(patch**2, SUBLANES) + SUBLANES, LANES), jnp.float32),
+                ((patch * cut.columns, LANES), jnp.float32),
+                ((cut.keys * cut.columns, LANES), dtype),
+                ((cut.staged * cut.columns, channels), jnp.float32),
+            ],
+        )
+
+    return fitted(build, step_sizes(cut.count, tile_bytes(patch**2, jnp.float32)))
 
 
 def push(
     f1: Maps, f2: Maps, by_volume: Float[Array, "n h w {patch**2}"], patch: int, interpret: Any
 ) -> tuple[Maps, Maps]:
     """The gradients of f1 and f2 from that of all scores by window position."""
-    call = push_call(*f1.shape[1:], patch, f1.dtype)
+    call = push_call(f1.shape[1:], patch, f1.dtype)
     costs = {"flops": 4 * f1.shape[-1], "transcendentals": 0}
     arrays = (f1, f2, by_volume)
     return tuple(call(backward_kernel, "vidrec_volume_backward", *arrays, **costs, interpret=interpret, patch=patch))

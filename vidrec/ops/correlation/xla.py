@@ -1,6 +1,6 @@
 """The implementation "dense", for any device: matrix products of a few rows of queries with the keys near them.
 
-The scores of one block of rows, [N, keys, W, rows, W], are all that is ever in memory. Positions outside the map score
+The scores of one block of rows, [N, keys, W, rows * W], are all that is ever in memory. Positions outside the map score
 zero and are not enumerated: their part of every sum is known (`geometry.outside`). The backward pass computes a
 block's scores again from the features.
 """
@@ -21,7 +21,7 @@ from vidrec.ops.correlation.blocks import (
     over_blocks,
     scores_of,
     spread,
-    take_rows,
+    take_queries,
     window_index,
 )
 from vidrec.ops.correlation.geometry import NOWHERE, Outside, outside
@@ -37,17 +37,14 @@ def volume(f1: Maps, f2: Maps, patch: int) -> Float[Array, "n h w p p"]:
 
     def step(block: Block, carry: None) -> tuple[None, Array]:
         scores = scores_of(block, f1, f2)
-        n, keys, width, rows = scores.shape[:4]
-        offset = np.arange(patch) - reach
-        key = jnp.arange(rows) + block.row + offset[:, None] - block.keys_row  # [i, y]
-        column = np.arange(width) + offset[:, None]  # [j, w]
-        exists = ((key >= 0) & (key < keys))[:, None, :, None] & ((column >= 0) & (column < width))[None, :, None]
-        index = jnp.where(exists, key[:, None, :, None] * width + column[None, :, None], 0)
-        taken = jnp.take_along_axis(
-            scores.reshape(n, keys * width, rows, width), index.reshape(1, patch**2, rows, width), 1
-        )
-        found = jnp.where(exists, taken.reshape(n, patch, patch, rows, width), 0)
-        return carry, found.transpose(0, 3, 4, 1, 2)
+        n, keys, width, queries = scores.shape
+        offset = np.arange(patch)[:, None] - reach
+        key, column = offset - block.dy[0], offset - block.dx[0]  # [i, q], [j, q]: of the window's rows and columns
+        exists = ((key >= 0) & (key < keys))[:, None] & (column >= 0) & (column < width)
+        index = jnp.where(exists, key[:, None] * width + column, 0)
+        taken = jnp.take_along_axis(scores.reshape(n, -1, queries), index.reshape(1, -1, queries), 1)
+        found = jnp.where(exists, taken.reshape(n, patch, patch, queries), 0)
+        return carry, jnp.moveaxis(found, -1, 1)
 
     return over_blocks(step, None, f1.shape[1:3], patch)[1]
 
@@ -62,12 +59,11 @@ def volume_backward(patch: int, residuals: tuple[Maps, Maps], by_volume: Float[A
     f1, f2 = residuals
 
     def step(block: Block, by_f2: Maps) -> tuple[Maps, Maps]:
-        keys, rows = block.dy.shape
-        width = block.dx.shape[0]
-        here = take_rows(by_volume, block.row, rows).transpose(0, 3, 4, 1, 2).reshape(-1, patch**2, rows, width)
-        index = jnp.where(block.inside, window_index(block, patch), 0).reshape(1, keys * width, rows, width)
-        taken = jnp.take_along_axis(here, index, 1)
-        by_scores = jnp.where(block.inside, taken.reshape(-1, keys, width, rows, width), 0)
+        here = jnp.moveaxis(take_queries(by_volume, block), 1, -1)
+        n, queries = len(here), here.shape[-1]
+        index = jnp.where(block.inside, window_index(block, patch), 0)
+        taken = jnp.take_along_axis(here.reshape(n, -1, queries), index.reshape(1, -1, queries), 1)
+        by_scores = jnp.where(block.inside, taken.reshape(n, *index.shape), 0)
         return add_gradients(block, by_scores, f1, f2, by_f2)
 
     by_f2, by_f1 = over_blocks(step, jnp.zeros(f2.shape, jnp.float32), f1.shape[1:3], patch)
@@ -96,7 +92,7 @@ class Settings(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is known of every query after the forward pass, `[N, H, W]` each: enough for the backward pass.
+    """What is known of every query, `[N, H, W]` each, or `[N, q]` of a block: enough for the backward pass.
 
     Attributes:
       x: mean horizontal offset in pixels.
@@ -108,13 +104,13 @@ class Found(NamedTuple):
       total: sum of exp(logit - top) over the window.
     """
 
-    x: Float[Array, "n h w"]
-    y: Float[Array, "n h w"]
-    peak: Float[Array, "n h w"]
-    peak_x: Int[Array, "n h w"]
-    peak_y: Int[Array, "n h w"]
-    top: Float[Array, "n h w"]
-    total: Float[Array, "n h w"]
+    x: Float[Array, "n *q"]
+    y: Float[Array, "n *q"]
+    peak: Float[Array, "n *q"]
+    peak_x: Int[Array, "n *q"]
+    peak_y: Int[Array, "n *q"]
+    top: Float[Array, "n *q"]
+    total: Float[Array, "n *q"]
 
 
 def match(
@@ -135,14 +131,14 @@ def match_forward(f1: Maps, f2: Maps, settings: Settings) -> tuple[Any, tuple[Ma
     edge = outside(f1.shape[1], f1.shape[2], settings.patch)
 
     def step(block: Block, carry: None) -> tuple[None, Found]:
-        here = Outside(*(jax.lax.dynamic_slice_in_dim(jnp.asarray(a), block.row, block.dy.shape[1]) for a in edge))
+        here = Outside(*(take_queries(jnp.asarray(values)[None], block)[0] for values in edge))
         return carry, find(block, scores_of(block, f1, f2), here, settings)
 
     _, found = over_blocks(step, None, f1.shape[1:3], settings.patch)
     return (jnp.stack([found.x, found.y], -1), found.peak), (f1, f2, found)
 
 
-def find(block: Block, scores: Float[Array, "n k v y w"], edge: Outside, settings: Settings) -> Found:
+def find(block: Block, scores: Float[Array, "n k v q"], edge: Outside, settings: Settings) -> Found:
     """The peak and the weighted mean of the offsets of every query of a block."""
     peak, peak_y, peak_x = find_peak(block, scores, edge, settings)
     logits = gaussian(block, peak_y, peak_x, settings) * rectified(scores, settings)
@@ -153,10 +149,10 @@ def find(block: Block, scores: Float[Array, "n k v y w"], edge: Outside, setting
         top = jnp.maximum(logits.max((1, 2)), jnp.where(edge.count > 0, 0, -jnp.inf))
     weights = jnp.exp(logits - spread(top))
     beyond = jnp.exp(jnp.where(edge.count > 0, -top, 0))
-    along_y, along_x = weights.sum(2), weights.sum(1)  # [N, k, rows, W], [N, v, rows, W]
+    along_y, along_x = weights.sum(2), weights.sum(1)  # [N, k, q], [N, v, q]
     inside = along_y.sum(1)
-    sum_y = (along_y * block.dy[:, :, None]).sum(1)
-    sum_x = (along_x * block.dx[:, None]).sum(1)
+    sum_y = (along_y * block.dy).sum(1)
+    sum_x = (along_x * block.dx).sum(1)
     total = inside + beyond * edge.count
     y = (sum_y + beyond * edge.y) / total
     x = (sum_x + beyond * edge.x) / total
@@ -169,8 +165,8 @@ def rectified(scores: Float[Array, "*n"], settings: Settings) -> Float[Array, "*
 
 
 def find_peak(
-    block: Block, scores: Float[Array, "n k v y w"], edge: Outside, settings: Settings
-) -> tuple[Float[Array, "n y w"], Int[Array, "n y w"], Int[Array, "n y w"]]:
+    block: Block, scores: Float[Array, "n k v q"], edge: Outside, settings: Settings
+) -> tuple[Float[Array, "n q"], Int[Array, "n q"], Int[Array, "n q"]]:
     """The highest score of each window, and the vertical and horizontal offset of the first position that has it."""
     reach = settings.patch // 2
     peak = jnp.max(scores, (1, 2), where=block.inside, initial=-jnp.inf)
@@ -186,8 +182,8 @@ def find_peak(
 
 
 def gaussian(
-    block: Block, peak_y: Int[Array, "n y w"], peak_x: Int[Array, "n y w"], settings: Settings
-) -> Float[Array, "n k v y w"]:
+    block: Block, peak_y: Int[Array, "n q"], peak_x: Int[Array, "n q"], settings: Settings
+) -> Float[Array, "n k v q"]:
     """amplitude / tau * exp(-|p - p*|^2 / (2 sigma^2)), which is a row's factor times a column's."""
     scale = -1 / (2 * settings.sigma**2)
     along_y = jnp.exp(scale * (by_row(block) - spread(peak_y)) ** 2) * (settings.amplitude / settings.tau)
@@ -200,10 +196,10 @@ def match_backward(settings: Settings, residuals: Any, gradients: Any) -> tuple[
     by_displacement, by_confidence = gradients
 
     def step(block: Block, by_f2: Maps) -> tuple[Maps, Maps]:
-        rows = partial(take_rows, first=block.row, count=block.dy.shape[1])
-        here = Found(*map(rows, found))
-        scores = scores_of(block, f1, f2)
-        by_scores = gradient(block, scores, here, rows(by_displacement), rows(by_confidence), settings)
+        here, *pulls = (
+            jax.tree.map(lambda x: take_queries(x, block), maps) for maps in (found, by_displacement, by_confidence)
+        )
+        by_scores = gradient(block, scores_of(block, f1, f2), here, *pulls, settings)
         return add_gradients(block, by_scores, f1, f2, by_f2)
 
     by_f2, by_f1 = over_blocks(step, jnp.zeros(f2.shape, jnp.float32), f1.shape[1:3], settings.patch)
@@ -212,12 +208,12 @@ def match_backward(settings: Settings, residuals: Any, gradients: Any) -> tuple[
 
 def gradient(
     block: Block,
-    scores: Float[Array, "n k v y w"],
+    scores: Float[Array, "n k v q"],
     found: Found,
-    by_displacement: Float[Array, "n y w 2"],
-    by_confidence: Float[Array, "n y w"],
+    by_displacement: Float[Array, "n q 2"],
+    by_confidence: Float[Array, "n q"],
     settings: Settings,
-) -> Float[Array, "n k v y w"]:
+) -> Float[Array, "n k v q"]:
     """Of the scores: logit' (p - mean) . by_displacement / total, and the confidence's at the peak alone."""
     by_x, by_y = jnp.moveaxis(by_displacement / found.total[..., None], -1, 0)
     factor = gaussian(block, found.peak_y, found.peak_x, settings)

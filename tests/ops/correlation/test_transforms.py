@@ -1,0 +1,97 @@
+"""Kernels under JAX's transformations: vmap, recomputation, export, and a mesh of several devices."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
+
+from tests.quick import jit
+from vidrec.ops.correlation import match, reference, tpu
+
+SETTINGS = {"patch": 5, "sigma": 5.0, "tau": 0.1, "amplitude": 1.0, "relu": True}
+KERNEL = partial(tpu.match, interpret=True)
+ONE, TWO = jax.random.normal(jax.random.key(0), (2, 2, 1, 6, 7, 8))
+
+
+def gradients(function):
+    """The gradients of both maps, of a sum over displacement and confidence."""
+
+    def loss(f1, f2):
+        displacement, confidence = function(f1, f2, **SETTINGS)
+        return jnp.sum(jnp.sin(displacement)) + jnp.sum(confidence)
+
+    return jax.grad(loss, (0, 1))
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None)])
+def test_vmap_is_more_pairs(axes):
+    f2 = TWO if axes[1] == 0 else TWO[0]
+    found, expected = (jit(jax.vmap(gradients(function), axes))(ONE, f2) for function in (KERNEL, reference.match))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
+
+
+def test_recomputation_changes_nothing():
+    def recomputed(f1, f2, **settings):
+        return jax.checkpoint(partial(KERNEL, **settings))(f1, f2)
+
+    plain, again = (jit(gradients(function))(ONE[0], TWO[0]) for function in (KERNEL, recomputed))
+    jax.tree.map(np.testing.assert_array_equal, plain, again)
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "cores", "lowered", "marker"),
+    [("tpu", "TPU v5 lite", 1, "tpu", "tpu_custom_call"), ("gpu", "NVIDIA H200", 132, "cuda", "mosaic_gpu")],
+)
+def test_export_takes_the_kernels_of_the_platform(platform, kind, cores, lowered, marker):
+    device = AbstractDevice(device_kind=kind, num_cores=cores, platform=platform)
+    mesh = AbstractMesh((1,), ("data",), axis_types=(AxisType.Auto,), abstract_device=device)
+    maps = jax.ShapeDtypeStruct((2, 8, 8, 16), jnp.bfloat16)
+
+    def loss(f1, f2):
+        return sum(jnp.sum(found) for found in match(f1, f2, patch=5))
+
+    with jax.sharding.use_abstract_mesh(mesh):
+        there, here = (
+            jax.export.export(jax.jit(jax.grad(loss, (0, 1))), platforms=(name,))(maps, maps).mlir_module()
+            for name in (lowered, "cpu")
+        )
+    for kernel in (marker, "vidrec_match_forward", "vidrec_match_backward"):
+        assert kernel in there
+        assert kernel not in here
+
+
+CHILD = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from vidrec.ops.correlation import api, match
+
+def loss(f1, f2, implementation):
+    displacement, confidence = match(f1, f2, patch=5, implementation=implementation)
+    return jnp.sum(jnp.sin(displacement)) + jnp.sum(confidence)
+
+gradients = jax.grad(loss, (0, 1))
+f1, f2 = jax.random.normal(jax.random.key(0), (2, 4, 6, 7, 8))
+expected = jax.jit(lambda *maps: gradients(*maps, "dense"))(f1, f2)
+mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+# What is traced is for a TPU, what runs is the other branch, on each device's half of the pairs.
+api.surroundings = lambda: ("tpu", "TPU v4", jax.sharding.get_abstract_mesh())
+with jax.set_mesh(mesh):
+    f1, f2 = jax.device_put((f1, f2), NamedSharding(mesh, PartitionSpec("data")))
+    split = jax.jit(lambda *maps: gradients(*maps, None))
+    assert "shard_map" in str(jax.make_jaxpr(split)(f1, f2))
+    found = split(f1, f2)
+assert found[0].sharding.spec == PartitionSpec("data"), found[0].sharding
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+"""
+
+
+def test_each_device_of_a_mesh_has_its_own_pairs():
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    done = subprocess.run([sys.executable, "-c", CHILD], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
