@@ -60,6 +60,12 @@ def test_slips_in_the_file(recipe, line, told):
         ("--config.optim.clip_norm=nan", "optim.clip_norm is nan"),
         ("--config.data.mean=(0.5,0.5,1e999)", "must be finite"),
         ("--config.eval.average=scores", "eval.average is 'scores', but must be one of ('softmax', 'logits')"),
+        ("--config.optim.lr=-0.1", "optim.lr is -0.1, but must be more than 0"),
+        ("--config.optim.groups=(('[',1.0,1.0),)", "optim.groups has ('[', 1.0, 1.0), but needs (pattern, lr"),
+        ("--config.optim.groups=(('fc',1.0),)", "optim.groups has ('fc', 1.0), but needs (pattern, lr"),
+        ("--config.data.mean=(0.5,0.5)", "data.mean and data.std have a value for each of red, green, blue"),
+        ("--config.data.std=(0.0,1.0,1.0)", "std above 0"),
+        ("--config.train.steps=-4", "train.steps=-4"),
         ("--config.train.label_smoothing=1.0", "train.label_smoothing is 1.0, but must be in [0, 1)"),
         ("--config.train.class_weights=(1.0,0.0)", "train.class_weights must all be more than 0"),
         ("--config.eval.crops=2", "eval.crops is 2, but must be one of (1, 3)"),
@@ -69,6 +75,18 @@ def test_slips_on_the_command_line(recipe, override, told):
     with pytest.raises(UsageError) as error:
         load(recipe(), [override], model_fields=fields)
     assert told in str(error.value)
+
+
+def test_another_network_leaves_the_recipe_s_fields_of_its_own_out(recipe, caplog):
+    def fields_of(name):
+        return {"num_classes": 0, "num_frames": 8} | ({"width": 16} if name == "mine:Net" else {"bn": "global"})
+
+    path = recipe("c.model.name = 'theirs'", "c.model.bn = 'group:8'", "c.model.num_frames = 16")
+    config = load(path, ["--config.model.name=mine:Net", "--config.model.width=32"], model_fields=fields_of)
+    assert config.model.to_dict() == {"name": "mine:Net", "num_classes": 0, "num_frames": 16, "width": 32}
+    assert "mine:Net has no bn" in caplog.text
+    with pytest.raises(UsageError, match=r"'model\.bn'"):
+        load(path, ["--config.model.name=mine:Net", "--config.model.bn=frozen"], model_fields=fields_of)
 
 
 def test_overrides_reach_every_kind_of_field(recipe):

@@ -11,7 +11,9 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import logging
 import math
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,8 @@ from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
 from vidrec.errors import UsageError, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 # (pattern of the parameter path, learning-rate multiplier, weight-decay multiplier); the first match counts.
 # Temporal-shift code bases train biases at twice the rate and norms and biases without decay.
@@ -159,16 +163,35 @@ def check(
         section, _, key = name.partition(".")
         if config[section][key] not in choices:
             raise UsageError(f"{where}: config.{name} is {config[section][key]!r}, but must be one of {choices}")
+    _check_ranges(config, where)
     if len(config.data.color_jitter) not in (0, 4) or len(config.data.resize) > 2:
         raise UsageError(f"{where}: data.color_jitter has 0 or 4 values, data.resize at most 2; see vidrec/config.py")
-    if not 0 <= config.train.label_smoothing < 1:
-        raise UsageError(f"{where}: train.label_smoothing is {config.train.label_smoothing}, but must be in [0, 1)")
-    if any(weight <= 0 for weight in config.train.class_weights):
-        raise UsageError(f"{where}: train.class_weights must all be more than 0; leave a class out of the records")
     if model_fields:
         _check_named("model", config.model, model_fields, where)
     if task_fields:
         _check_named("task", config.task, task_fields, where)
+
+
+def _check_ranges(config: Any, where: str) -> None:
+    data, optim, train = config.data, config.optim, config.train
+    if optim.lr <= 0:
+        raise UsageError(f"{where}: optim.lr is {optim.lr}, but must be more than 0")
+    if train.steps < 0 or data.workers < 0:
+        raise UsageError(f"{where}: train.steps={train.steps}, data.workers={data.workers}: both must be 0 or more")
+    if len(data.mean) != 3 or len(data.std) != 3 or min(data.std) <= 0:
+        raise UsageError(f"{where}: data.mean and data.std have a value for each of red, green, blue; std above 0")
+    if not 0 <= train.label_smoothing < 1:
+        raise UsageError(f"{where}: train.label_smoothing is {train.label_smoothing}, but must be in [0, 1)")
+    if any(weight <= 0 for weight in train.class_weights):
+        raise UsageError(f"{where}: train.class_weights must all be more than 0; leave a class out of the records")
+    for group in optim.groups:
+        try:
+            pattern, _, _ = group
+            re.compile(pattern)
+        except (TypeError, ValueError, re.error) as error:
+            raise UsageError(
+                f"{where}: optim.groups has {group!r}, but needs (pattern, lr multiplier, decay multiplier): {error}"
+            ) from error
 
 
 def parse_arg(arg: str | None, **known: Any) -> ConfigDict:
@@ -290,8 +313,16 @@ def _complete(section: str, config: ConfigDict, where: str, fields_of: FieldsOf,
     """Writes the own defaults of what is named into its section, so that each can be overridden and is recorded."""
     flag = f"--config.{section}.name="
     name = next((o.partition("=")[2] for o in overrides if o.startswith(flag)), config.name)
-    _check_named(section, config, lambda _: fields_of(name), where)
-    for key, value in fields_of(name).items():
+    fields = fields_of(name)
+    if name != config.name:  # what the recipe says of its own network does not stand in the way of another
+        dropped = [key for key in config if key not in (*fields, "name", "num_classes")]
+        for key in dropped:
+            del config[key]
+        if dropped:
+            logger.warning("%s has no %s: these fields of the recipe are left out", name, ", ".join(dropped))
+        config.name = name
+    _check_named(section, config, fields_of, where)
+    for key, value in fields.items():
         if key not in config and value is not inspect.Parameter.empty:
             config[key] = value
 

@@ -2,19 +2,19 @@
 
 import pytest
 
+from vidrec.data.clips import ClipSpec
 from vidrec.errors import UsageError
 from vidrec.train.start import build_model, evaluation_steps, mesh_for, open_training_records, training_stream
-from vidrec.train.tasks import make_task
 
 
 def test_a_position_says_where_the_stream_goes_on(tiny_config):
     config = tiny_config()
     source = open_training_records(config)
     model = build_model(config, source.classes)
-    task = make_task(model, config)
+    spec = ClipSpec.from_config(config, model.num_frames, model.clip_length)
     position = {"version": 1, "step": 3, "clip": 24}  # as older checkpoints have it, without "replaced"
-    old, _ = training_stream(config, source, model, task, position)
-    new, batches = training_stream(config, source, model, task, {**position, "replaced": [5]})
+    old, _ = training_stream(config, source, spec, position)
+    new, batches = training_stream(config, source, spec, {**position, "replaced": [5]})
     assert (old.replaced, new.replaced) == (set(), {5})
     with batches:
         assert next(batches).record.tolist() == new.wanted(3) == old.wanted(3)

@@ -201,7 +201,7 @@ def train_plan(
     """
     if len(source) < batch_size:
         raise UsageError(
-            f"{source!r} has {len(source)} records, fewer than one batch of {batch_size}; lower train.batch_size"
+            f"the split has {len(source)} records, fewer than one batch of {batch_size}: lower train.batch_size"
         )
     records = grain.MapDataset.range(len(source)).shuffle(seed=_seed("shuffle", seed, source.digest)).repeat(None)
     clips = records.random_map(TrainReader(source, spec), seed=_seed("clips", seed, source.digest))

@@ -119,7 +119,9 @@ def load(path: str | Path, *, step: int | None = None) -> Recognizer:
     with Checkpoints(folder) as checkpoints:
         step = checkpoints.latest() if step is None else step
         if step is None:
-            raise UsageError(f"there is no checkpoint in {folder}; train first")
+            inside = sorted(run.parent.name for run in folder.glob("*/checkpoints"))
+            hint = f"; its runs are {', '.join(inside)}" if inside else "; train first"
+            raise UsageError(f"there is no checkpoint in {folder}{hint}")
         _, saved, classes = checkpoints.describe(step)
         config = configuration.from_dict(saved)
         model = build_model(config, classes)

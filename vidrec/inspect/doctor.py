@@ -14,7 +14,7 @@ import vidrec
 from vidrec.ops.correlation.select import select
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-TCM = {"height": 28, "width": 28, "channels": 64, "patch": 15}  # behind stage 3 of the full networks
+TCM = (28, 28, 64, 15)  # height, width, channels, patch behind stage 3 of the full networks
 
 
 def examine() -> dict[str, Any]:
@@ -34,7 +34,7 @@ def examine() -> dict[str, Any]:
             "memory_bytes": memory.get("bytes_limit"),
         },
         "correlation": {
-            dtype: select(device.platform, device.device_kind, dtype, **TCM)._asdict()
+            dtype: select(device.platform, device.device_kind, dtype, *TCM)._asdict()
             for dtype in ("bfloat16", "float32")
         },
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -54,7 +54,7 @@ def text(report: dict[str, Any]) -> str:
         f"{report['cores']} CPU cores, at most {report['open_files']} open files"
         + gigabytes(report["shared_memory_bytes"], ", {} of shared memory free"),
     ]
-    size = "{height} x {width} x {channels}, patch {patch}".format(**TCM)
+    size = "{} x {} x {}, patch {}".format(*TCM)
     for dtype, choice in report["correlation"].items():
         lines.append(f"correlation of {size}, {dtype}: {choice['name']}, because {choice['reason']}")
     return "\n".join(lines)

@@ -43,7 +43,7 @@ SEGMENTS = {**HMDB, "num_frames": 16}
 
 BELOW_PLAIN = "the paper's parameters are below those of the plain ResNet, which STM only adds to"
 LATE_STAGES = "the paper's figures are nearly those of such convolutions in stages 4 and 5 alone; here they are in all"
-TCM_ADDS = "the paper adds 1.9 G and 0.2 M for the module behind res3; its layers count 0.3 to 0.6 G, 0.02 to 0.07 M"
+TCM_ADDS = "the paper adds 1.9 G and 0.2 M for a module behind res3; its layers count 0.3 to 0.6 G, 0.02 to 0.07 M"
 ALL_CLASSES = "the paper's parameters are those of 400 classes; in another of its tables this network has 32.8 G"
 ETT_SIZE = "the paper's 6.58 G are of four clips; its 2.20 M have room for one code of 8 frames, not for three of 16"
 TSS_COST = "the paper's 1.62 G are of four clips, two per multiply-add; here an evaluation does without the branch"

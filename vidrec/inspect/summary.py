@@ -63,7 +63,7 @@ class Summary:
             f"{table}\n"
             f"Input {clips}: {self.params:,} parameters ({4 * self.params / 2**20:.1f} MiB in float32), "
             f"{gmac:.3f} G multiply-adds ({gmac + self.bn_macs / 1e9:.3f} G with 2 per BatchNorm output), "
-            f"{2 * self.activations / 2**20:.0f} MiB of activations in bfloat16"
+            f"{4 * self.activations / 2**20:.0f} MiB of activations in float32, half of it in bfloat16"
         )
 
 

@@ -63,7 +63,7 @@ def check_types(model: Any) -> None:
             raise UsageError(f"{field.name}={value!r} must be {in_words(field.type)}")
 
 
-def is_a(value: object, kind: Any) -> bool:
+def is_a(value: Any, kind: Any) -> bool:
     """Whether a value is of a type: bool, int, float, str, None, a sequence of one of them, or a union of such."""
     if get_origin(kind) in (Union, UnionType):
         return any(is_a(value, one) for one in get_args(kind))

@@ -14,7 +14,7 @@ import jax
 import orbax.checkpoint
 from etils import epath
 
-from vidrec.errors import VidrecError
+from vidrec.errors import UsageError, VidrecError
 
 ocp = orbax.checkpoint.v1
 _JSON_ITEMS = ("position", "config", "classes")
@@ -121,6 +121,9 @@ class Checkpoints:
             ) from error
 
     def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
+        steps = sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+        if step not in steps:
+            raise UsageError(f"there is no checkpoint of step {step} in {self.directory}, only of {steps}")
         try:
             return self._checkpointer.load_checkpointables(step, items)
         except (KeyError, ValueError, OSError) as error:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import FrozenConfigDict
 
 from vidrec import config as configuration
+from vidrec.data.clips import ClipSpec
 from vidrec.data.feed import DeviceFeed
 from vidrec.data.pipeline import TrainPlan
 from vidrec.data.records import TFRecordSource
@@ -76,11 +77,13 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
     source = open_training_records(config)
     model = build_model(config, source.classes)
     task = make_task(model, config)
+    spec = ClipSpec.from_config(config, model.num_frames, model.clip_length, task.views)
     mesh = mesh_for(config)
     total_steps, steps_per_epoch = run_length(config, len(source))
     evaluations = evaluation_steps(config, total_steps, steps_per_epoch)
     schedule = learning_rate(config.optim, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     optimizer = make_optimizer(config.optim, schedule, frozen_paths(model, config.data.image_size))
+    evaluator = make_evaluator(model, config, mesh)
 
     workdir = Path(workdir).resolve()
     folder = Checkpoints(workdir / "checkpoints", keep=config.train.keep, writer=True)
@@ -92,10 +95,10 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
         _announce(config, state, source, mesh, step, total_steps)
 
         # --- data, step, evaluation -------------------------------------------------------------------------------
-        plan, batches = training_stream(config, source, model, task, position)
+        plan, batches = training_stream(config, source, spec, position)
         feed = DeviceFeed(stack.enter_context(batches), mesh)
         train_step = make_train_step(task.loss, optimizer, mesh, config.seed)
-        run = _Run(config, plan, checkpoints, log, schedule, make_evaluator(model, config, mesh))
+        run = _Run(config, plan, checkpoints, log, schedule, evaluator)
         run.save(step, state)  # so that there is one from before anything can go wrong
         if step in evaluations and not run.evaluated(step):
             run.evaluate(step, state)

@@ -22,7 +22,6 @@ from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.optim import path_of
 from vidrec.train.sharding import check_batch, make_mesh, replicated
 from vidrec.train.state import Network, TrainState, initial_state, initial_variables
-from vidrec.train.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,13 @@ def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) 
         )
     if len(config.train.class_weights) not in (0, len(classes)):
         raise UsageError(f"train.class_weights has {len(config.train.class_weights)} values for {len(classes)} classes")
-    return create_model(config.model.name, **{**fields, "num_classes": len(classes)})
+    model = create_model(config.model.name, **{**fields, "num_classes": len(classes)})
+    if lacking := [name for name in ("init", "apply", "num_frames", "clip_length") if not hasattr(model, name)]:
+        raise UsageError(
+            f"model {config.model.name!r} gives a {type(model).__name__} without {', '.join(lacking)}; it must be a "
+            "flax.linen module with num_frames and clip_length (see vidrec.train.state.Network)"
+        )
+    return model
 
 
 def mesh_for(config: FrozenConfigDict) -> Mesh:
@@ -75,6 +80,8 @@ def frozen_paths(model: Network, image_size: int) -> frozenset[str]:
 
 def run_length(config: FrozenConfigDict, records: int) -> tuple[int, float]:
     """(steps of the whole run, steps per epoch); the last, partial batch of a run is dropped."""
+    if records < config.train.batch_size:
+        raise UsageError(f"train.batch_size is {config.train.batch_size}, but there are {records} records: lower it")
     steps_per_epoch = records / config.train.batch_size
     steps = config.train.steps or math.floor(config.train.epochs * steps_per_epoch)
     if steps < 1:
@@ -116,10 +123,9 @@ def first_state(
 
 
 def training_stream(
-    config: FrozenConfigDict, source: TFRecordSource, model: Network, task: Task, position: dict[str, Any]
+    config: FrozenConfigDict, source: TFRecordSource, spec: ClipSpec, position: dict[str, Any]
 ) -> tuple[TrainPlan, StepIterator]:
     """This host's part of the training data from `position` on: which records, and the batches made of them."""
-    spec = ClipSpec.from_config(config, model.num_frames, model.clip_length, task.views)
     plan = train_plan(
         source,
         spec,

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from vidrec.errors import UsageError
+
 
 class Network(Protocol):
     """What training and evaluation need of a network: a flax module with these fields.
@@ -50,6 +52,8 @@ def initial_variables(model: Network, key: PRNGKeyArray, image_size: int) -> dic
     """Freshly drawn {"params", "batch_stats"} of a network for pictures of the given side."""
     clips = jnp.zeros((1, model.clip_length, image_size, image_size, 3))
     variables = model.init(key, clips, train=False)
+    if "params" not in variables:
+        raise UsageError(f"the network {type(model).__name__} has no parameters, so there is nothing to train")
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 

@@ -223,13 +223,21 @@ def task_fields(name: str) -> dict[str, Any]:
 def make_task(model: Network, config: FrozenConfigDict) -> Task:
     """The task of `config.task` for a network."""
     fields = {key: value for key, value in config.task.items() if key != "name"}
-    return find_task(config.task.name)(model, config, **fields)
+    task = find_task(config.task.name)(model, config, **fields)
+    if not isinstance(task, Task):
+        raise UsageError(
+            f"task {config.task.name!r} gives a {type(task).__name__}, but must give a vidrec.train.tasks.Task, whose "
+            "loss is a function (variables, batch, key) -> (loss, (running statistics, metrics))"
+        )
+    return task
 
 
 def forward(model: Network, variables: Variables, clips: Clips, key: PRNGKeyArray) -> tuple[ModelOutput, Any]:
     """The network in training: its output and the running statistics after it."""
     rngs = dict(zip(("dropout", "tss"), jax.random.split(key), strict=True))
     output, updated = model.apply(variables, clips, train=True, rngs=rngs, mutable=["batch_stats"])
+    if not isinstance(output, ModelOutput):
+        raise UsageError(f"the network gives a {type(output).__name__}, but must give a vidrec.types.ModelOutput")
     return output, updated.get("batch_stats", {})
 
 

@@ -114,10 +114,10 @@ def check_maps(
 def run(operation: str, implementation: str | None, f1: Array, f2: Array, **settings: Any) -> Any:
     """Calls the implementation of an operation, on each device's own pairs if it is a kernel under a mesh."""
     platform, kind, mesh = surroundings()
-    pairs, *size = f1.shape
-    case = Case(
-        platform, kind, f1.dtype, *size, settings["patch"], settings.get("relu", True), mesh, pairs, operation
-    )  # fmt: skip
+    pairs, height, width, channels = f1.shape
+    relu = settings.get("relu", True)
+    size = (height, width, channels, settings["patch"])
+    case = Case(platform, kind, f1.dtype, *size, relu, mesh, pairs, operation)
     name = choose(implementation, case)
     compute = load(name, operation, settings)
     if not name.startswith("pallas"):

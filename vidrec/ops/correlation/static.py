@@ -111,7 +111,8 @@ def programs(chip: str, implementations: Sequence[str], setting: Setting) -> lis
                 run = partial(differentiated, operation, direction, setting.patch, name)
                 with jax.set_mesh(mesh):
                     program = jax.jit(run).lower(*arrays).compile()
-                memory, cost = program.memory_analysis(), program.cost_analysis()
+                cost: Any = program.cost_analysis()
+                memory: Any = program.memory_analysis()
                 found.append(
                     {
                         "operation": operation,

@@ -193,13 +193,10 @@ def gaussian(
 def match_backward(settings: Settings, residuals: Any, gradients: Any) -> tuple[Maps, Maps]:
     """Of f1 and f2, from the gradients of displacement and confidence; scores are computed again, block by block."""
     f1, f2, found = residuals
-    by_displacement, by_confidence = gradients
 
     def step(block: Block, by_f2: Maps) -> tuple[Maps, Maps]:
-        here, *pulls = (
-            jax.tree.map(lambda x: take_queries(x, block), maps) for maps in (found, by_displacement, by_confidence)
-        )
-        by_scores = gradient(block, scores_of(block, f1, f2), here, *pulls, settings)
+        here, by_offset, by_peak = jax.tree.map(partial(take_queries, block=block), (found, *gradients))
+        by_scores = gradient(block, scores_of(block, f1, f2), here, by_offset, by_peak, settings)
         return add_gradients(block, by_scores, f1, f2, by_f2)
 
     by_f2, by_f1 = over_blocks(step, jnp.zeros(f2.shape, jnp.float32), f1.shape[1:3], settings.patch)
