@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint lock clean
+.PHONY: help setup demo test test-all test-gpu-compile lint lock clean
 .DELETE_ON_ERROR:
 
 PY := .venv/bin/python
@@ -25,8 +25,11 @@ demo: $(READY) ## videos -> trained, evaluated networks, in runs/demo
 test: lint ## lint, then all tests but the slow ones
 	$(TESTS) $(ARGS)
 
-test-all: $(READY) ## the slow tests
+test-all: $(READY) .venv/.libtpu ## the slow tests; they compile for TPUs, with libtpu (200 MB)
 	$(TESTS) -m slow $(ARGS)
+
+test-gpu-compile: build/gpu/.ready ## compile the GPU kernels to machine code, without a GPU (needs ptxas)
+	build/gpu/bin/python -m pytest --noconftest -p no:cacheprovider tests/ops/correlation/test_gpu_compile.py $(ARGS)
 
 lint: $(READY) ## style, types, and which module may import which
 	$(PY) -m ruff check .
@@ -88,6 +91,24 @@ $(READY): requirements.lock pyproject.toml
 		$$pip --require-hashes -r requirements.lock; \
 		$$pip --no-deps --no-build-isolation -e .; \
 	fi; \
+	touch $@
+
+# The TPU compiler. It runs on any Linux machine, and is too large to be everybody's dependency.
+.venv/.libtpu: $(READY)
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
+	$(PY) -m pip --disable-pip-version-check --no-input install --quiet libtpu==0.0.51
+	touch $@
+
+# JAX's compiler for NVIDIA GPUs without NVIDIA's libraries, in an environment of its own: with it, JAX would look for a
+# GPU in every other test. ptxas is part of the CUDA toolkit.
+JAX := $(shell sed -n 's/^jax==\([^ ]*\).*/\1/p' requirements.lock)
+build/gpu/.ready: $(READY)
+	@command -v ptxas >/dev/null || { echo 'ptxas is not on PATH: install the CUDA toolkit (13.0 or newer).' >&2; exit 1; }
+	$(PY) -m venv --clear build/gpu
+	build/gpu/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+		jax==$(JAX) jaxlib==$(JAX) numpy pytest hypothesis jaxtyping
+	build/gpu/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps \
+		jax-cuda13-plugin==$(JAX) jax-cuda13-pjrt==$(JAX)
 	touch $@
 
 # ---- requirements.lock ------------------------------------------------------------------------------------------
