@@ -13,7 +13,7 @@ TESTS := $(PY) -m pytest -n 2
 PYRIGHT := PYRIGHT_PYTHON_GLOBAL_NODE=0 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo 'Arguments go into ARGS="...", another interpreter into PYTHON=path.'
 
 setup: $(READY) ## install vidrec and its locked dependencies into .venv

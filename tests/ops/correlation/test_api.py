@@ -149,7 +149,7 @@ def test_the_paper_s_gaussian_is_narrower_and_lower():
 
 def test_displacements_stay_in_the_window_and_confidences_are_cosines():
     displacement, confidence = match_now(*maps(CUT), patch=5)
-    assert displacement.shape == (1, 18, 16, 2)
+    assert displacement.shape == (*CUT[:3], 2)
     assert float(jnp.abs(displacement).max()) <= 1 + 1e-6
     assert 0 <= float(confidence.min()) <= float(confidence.max()) <= 1 + 1e-6
 

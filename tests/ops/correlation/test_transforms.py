@@ -29,10 +29,10 @@ def gradients(function):
     return jax.grad(loss, (0, 1))
 
 
-@pytest.mark.parametrize("axes", [(0, 0), (0, None)])
-def test_vmap_is_more_pairs(axes):
-    f2 = TWO if axes[1] == 0 else TWO[0]
-    found, expected = (jit(jax.vmap(gradients(function), axes))(ONE, f2) for function in (KERNEL, reference.match))
+def test_vmap_is_more_pairs():
+    found, expected = (
+        jit(jax.vmap(gradients(function), (0, None)))(ONE, TWO[0]) for function in (KERNEL, reference.match)
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
 
 
