@@ -323,15 +323,18 @@ def _add_bench(verbs: Any) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="(default: bfloat16, or float32 when running on a CPU)"
     )
+    parser.add_argument("--rounds", type=int, help="times that each is measured (default: 20)")
 
 
 def _bench(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.ops.correlation import bench, static
 
+    if args.static and args.rounds:
+        raise UsageError("--rounds has no effect with --static, which measures nothing")
     if args.chip and not args.static:
         raise UsageError("--chip has no effect without --static")
     given = {"pairs": args.pairs, "size": args.size, "channels": args.channels, "patch": args.patch}
-    given |= {"dtype": args.dtype, "chips": args.chip}
+    given |= {"dtype": args.dtype, "chips": args.chip, "rounds": args.rounds}
     given = {name: value for name, value in given.items() if value is not None}
     measure, text = (static.account, static.text) if args.static else (bench.measure, bench.text)
     try:

@@ -71,7 +71,7 @@ def measure(
     setting = Setting(pairs or (14 if cpu else 896), size, channels, patch, dtype or ("float32" if cpu else "bfloat16"))
     check(setting)
     progress("measuring the ceilings")
-    ceilings = measure_ceilings(setting.dtype, scale=1 if cpu else 8)
+    ceilings = measure_ceilings(setting.dtype, 1 if cpu else 8, rounds)
     rows = []
     for operation in ("match", "correlate"):
         for name in PASSES:
@@ -88,8 +88,11 @@ def measure(
 
 def check(setting: Setting) -> None:
     """Raises ValueError unless all numbers are positive and the window has a middle."""
-    if min(setting.pairs, setting.size, setting.channels, setting.patch) < 1 or setting.patch % 2 == 0:
-        raise ValueError(f"{setting}: numbers must be positive, and patch odd")
+    numbers = (setting.pairs, setting.size, setting.channels, setting.patch)
+    if min(numbers) < 1 or setting.patch % 2 == 0:
+        raise ValueError(
+            "pairs={}, size={}, channels={}, patch={}: all must be positive, and patch odd".format(*numbers)
+        )
 
 
 def compare(operation: str, direction: str, setting: Setting, ceilings: Ceilings, rounds: int) -> list[dict[str, Any]]:
@@ -163,7 +166,7 @@ def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, f
     return {name: statistics.median(measured) for name, measured in seconds.items()}
 
 
-def measure_ceilings(dtype: str, scale: int) -> Ceilings:
+def measure_ceilings(dtype: str, scale: int, rounds: int) -> Ceilings:
     """What this machine reaches; `scale` makes the arrays large enough for an accelerator."""
     side = 1024 * scale
     flat = jnp.ones(1024 * 1024 * 16 * scale, jnp.float32)
@@ -184,7 +187,7 @@ def measure_ceilings(dtype: str, scale: int) -> Ceilings:
         "scores": jax.jit(elementwise).lower(few).compile(),
     }
     arguments = {"bytes": flat, "flops": square, "scores": few}
-    seconds = interleaved({name: partial(call, arguments[name]) for name, call in calls.items()}, ROUNDS)
+    seconds = interleaved({name: partial(call, arguments[name]) for name, call in calls.items()}, rounds)
     return Ceilings(
         2 * flat.nbytes / seconds["bytes"], 2 * side**3 / seconds["flops"], chain * few.size / seconds["scores"]
     )

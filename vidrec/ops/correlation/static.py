@@ -53,12 +53,12 @@ def account(
     Raises:
       ValueError: an unknown chip, a setting that cannot be, or no TPU compiler is installed.
     """
-    if importlib.util.find_spec("libtpu") is None:
-        raise ValueError("the TPU compiler is not installed: pip install libtpu (about 200 MB)")
     if unknown := [chip for chip in chips if chip not in CHIPS]:
         raise ValueError(f"{unknown[0]!r} is not one of {', '.join(CHIPS)}")
     setting = Setting(pairs, size, channels, patch, dtype)
     check(setting)
+    if importlib.util.find_spec("libtpu") is None:
+        raise ValueError("the TPU compiler is not installed: pip install libtpu (about 200 MB)")
     report = {"setting": setting._asdict(), "chips": {}}
     for chip in chips:
         progress(f"compiling for {chip}")
