@@ -86,7 +86,9 @@ def _add_demo(verbs: Any) -> None:
     parser = _verb(verbs, "demo", _demo, "from videos to trained networks, in minutes", "--workdir runs/demo")
     parser.add_argument("--workdir", default="runs/demo", help="folder for everything it makes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of videos and training (default: %(default)s)")
-    parser.add_argument("--all", action="store_true", help="train all five papers' networks, not STM alone beside TSN")
+    parser.add_argument(
+        "--all", action="store_true", help="beside TSN, a network of each of the five papers, not STM alone"
+    )
 
 
 def _demo(args: argparse.Namespace) -> tuple[Any, str]:
@@ -256,8 +258,10 @@ def _summary(args: argparse.Namespace) -> tuple[Any, str]:
         raise UsageError("give either --config FILE[:arg] or --all")
     if args.all:
         from vidrec.inspect.published import ROWS, compare, table_text
+        from vidrec.progress import Progress
 
-        table = compare(ROWS)
+        with Progress("networks", len(ROWS)) as progress:
+            table = compare(ROWS, progress)
         return table, table_text(table)
     config = _load_config(args)
     fields = {key: value for key, value in config.model.items() if key != "name"}

@@ -4,7 +4,7 @@ Papers count differently: some add two operations per output of a BatchNorm (col
 more than 1.5 % remains, the row's note says why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from vidrec.inspect.summary import summarize
@@ -154,10 +154,13 @@ ROWS = (
 )  # fmt: skip
 
 
-def compare(rows: Sequence[Published]) -> list[dict[str, Any]]:
+def compare(
+    rows: Sequence[Published], progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[dict[str, Any]]:
     """Measures each row's network: its own figures and the paper's, as plain values."""
     table = []
-    for row in rows:
+    for done, row in enumerate(rows):
+        progress(done, len(rows))
         summary = summarize(create_model(row.model, **row.fields), image_size=row.image_size)
         cost = {"": summary, **{stage.name: stage for stage in summary.stages}}[row.stage]
         table.append(
