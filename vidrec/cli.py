@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _verb(
     verbs: Any, name: str, run: Callable[[argparse.Namespace], tuple[Any, str]], about: str, example: str
 ) -> argparse.ArgumentParser:
-    epilog = f"example:\n  vidrec {name} {example}".rstrip()
+    epilog = f"example:\n  vidrec {name} {example}"
     parser = verbs.add_parser(
         name, help=about, description=about, epilog=epilog, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -333,7 +333,7 @@ def _add_bench(verbs: Any) -> None:
 def _bench(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.ops.correlation import bench, static
 
-    if args.static and args.rounds:
+    if args.static and args.rounds is not None:
         raise UsageError("--rounds has no effect with --static, which measures nothing")
     if args.chip and not args.static:
         raise UsageError("--chip has no effect without --static")
@@ -349,7 +349,7 @@ def _bench(args: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _add_doctor(verbs: Any) -> None:
-    _verb(verbs, "doctor", _doctor, "what this machine has, and which implementations run on it", "")
+    _verb(verbs, "doctor", _doctor, "what this machine has, and which implementations run on it", "--json")
 
 
 def _doctor(args: argparse.Namespace) -> tuple[Any, str]:

@@ -11,6 +11,7 @@ import vidrec.demo
 from vidrec.cli import main
 
 
+@pytest.mark.slow
 def test_a_small_demo_tells_and_reports(tmp_path, capsys, monkeypatch):
     small = partial(vidrec.demo.demo, steps=2, train_per_family=8, eval_per_family=2)
     monkeypatch.setattr(vidrec.demo, "demo", small)

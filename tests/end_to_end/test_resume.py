@@ -30,7 +30,7 @@ def test_killed_and_started_again(whole, tiny_config, tmp_path):
     assert_same_run(whole, broken)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_asked_to_stop_it_saves_and_goes_on_later(number, whole, tiny_config, tmp_path):
     stopped = tmp_path / "stopped"
     process = start(tiny_config(), stopped, at=5, do=signalled(number))
@@ -64,7 +64,7 @@ def test_a_longer_run_goes_on(whole, tiny_config, tmp_path):
     assert_same_run(longer, tmp_path / "long")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_loader_processes_change_nothing(workers, whole, tiny_config, tmp_path):
     straight(tiny_config(data__workers=workers), tmp_path / "workers")
     assert_same_run(whole, tmp_path / "workers")

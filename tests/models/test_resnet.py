@@ -40,7 +40,13 @@ def exact():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", list_models("ts[nm]_*") + list_models("stm_*"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("tsm_resnet18", "stm_resnet50") else pytest.mark.slow)
+        for name in list_models("ts[nm]_*") + list_models("stm_*")
+    ],
+)
 def test_forward_and_backward(name, dtype, exact):
     small = create_model(name, **TINY)
     if small not in exact:

@@ -34,13 +34,14 @@ def finish_all(processes):
     return [finish(process) for process in processes]
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_devices(devices, single, tiny_config, tmp_path):
     process = start(tiny_config(), tmp_path / "many", devices=devices)
     assert finish(process) == 0, process.errors
     assert_close_run(single, tmp_path / "many")
 
 
+@pytest.mark.slow
 def test_two_processes_killed_and_started_again(single, tiny_config, tmp_path, capsys):
     run = tmp_path / "many"
     train = ("train", "--config", recipe(tiny_config(), tmp_path), "--workdir", run, "--json")

@@ -13,8 +13,10 @@ from jaxtyping import Float, UInt8
 from ml_collections import FrozenConfigDict
 
 from vidrec import config as configuration
+from vidrec.data.augment import resized_shape
 from vidrec.data.clips import ClipSpec, cut_and_resize, eval_view
 from vidrec.data.feed import normalize
+from vidrec.data.images import resize
 from vidrec.data.video import read_video
 from vidrec.errors import UsageError, VidrecError
 from vidrec.train.checkpoint import Checkpoints, abstract
@@ -76,7 +78,13 @@ class Recognizer:
             wanted = set(chosen.tolist())
             kept = {number: frame for number, frame in enumerate(read_video(video)) if number in wanted}
             frames = [kept[number] for number in chosen]
+        frames = [self._as_stored(frame) for frame in frames]
         return cut_and_resize(frames, self.spec.picture, lambda h, w: eval_view(h, w, spec=self.spec))
+
+    def _as_stored(self, frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """Makes a large frame as small as a record's, so that the picture is cut at the same whole pixels."""
+        height, width = resized_shape(frame.shape[0], frame.shape[1], self.spec.resize[:1])
+        return resize(frame, height, width) if height < frame.shape[0] else frame
 
     def predict(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> Prediction:
         """Classes and scores of one video.

@@ -4,13 +4,14 @@ import os
 import platform
 import resource
 import shutil
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
 
 import vidrec
+from vidrec.errors import VidrecError
 from vidrec.ops.correlation.select import select
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
@@ -19,12 +20,15 @@ TCM = (28, 28, 64, 15)  # height, width, channels, patch behind stage 3 of the f
 
 def examine() -> dict[str, Any]:
     """Everything as plain values."""
-    device = jax.local_devices()[0]
+    try:
+        device = jax.local_devices()[0]
+    except RuntimeError as error:
+        raise VidrecError(f"JAX finds no device: {' '.join(str(error).split())[:300]}; see JAX_PLATFORMS") from error
     memory = device.memory_stats() or {}
     return {
         "vidrec": vidrec.__version__,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "devices": {
             "platform": device.platform,
             "kind": device.device_kind,
@@ -41,6 +45,14 @@ def examine() -> dict[str, Any]:
         "shared_memory_bytes": shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None,
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     }
+
+
+def version_of(package: str) -> str | None:
+    """The installed version, None where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def text(report: dict[str, Any]) -> str:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
+from tests.ops.correlation.gpu_target import H200
 from vidrec.ops.correlation import gpu
-from vidrec.ops.correlation.gpu_target import H200
 
 OPERATIONS = {
     "match": lambda f1, f2, patch: gpu.match(f1, f2, patch=patch, sigma=5.0, tau=0.01, amplitude=1.0, relu=True),

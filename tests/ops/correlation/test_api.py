@@ -140,11 +140,18 @@ def test_the_confidence_pulls_only_at_the_best_position(implementation):
 
 
 def test_the_paper_s_gaussian_is_narrower_and_lower():
+    """exp(-d^2 / sigma^2) / (sqrt(2 pi) sigma) around the best position, written out for one query."""
     f1, f2 = maps((1, 6, 6, 8))
-    flat, _ = match_now(f1, f2, patch=5, sigma=1e6, tau=1.0)  # without a Gaussian to speak of
-    scale = 1 / (np.sqrt(2 * np.pi) * 1e6)
-    paper, _ = match_now(f1, f2, patch=5, sigma=1e6, tau=scale, gaussian="paper")
-    np.testing.assert_allclose(paper, flat, atol=1e-5)
+    sigma, tau = 1.5, 0.2
+    scores = np.maximum(correlation_now(f1, f2, patch=5, implementation="reference")[0, 2, 3], 0)
+    place = np.indices((5, 5)) - 2
+    best = place[:, *np.unravel_index(scores.argmax(), (5, 5))]
+    distance = ((place - best[:, None, None]) ** 2).sum(0)
+    logits = np.exp(-distance / sigma**2) / (np.sqrt(2 * np.pi) * sigma) * scores / tau
+    weights = np.exp(logits) / np.exp(logits).sum()
+    expected = [(weights * place[1]).sum() / 2, (weights * place[0]).sum() / 2]
+    displacement, _ = match_now(f1, f2, patch=5, sigma=sigma, tau=tau, gaussian="paper", normalize=False)
+    np.testing.assert_allclose(displacement[0, 2, 3], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_displacements_stay_in_the_window_and_confidences_are_cosines():
@@ -168,6 +175,18 @@ def test_displacements_stay_in_the_window_and_confidences_are_cosines():
 def test_wrong_arguments(options, named):
     with pytest.raises(ValueError, match=named):
         match(*maps(WHOLE), **{"patch": 3, **options})
+
+
+def test_integer_features_are_compared_as_floats():
+    f1, f2 = (jnp.round(10 * f) for f in maps(WHOLE))
+    whole = match_now(f1.astype(jnp.int32), f2.astype(jnp.int32), patch=3)
+    jax.tree.map(np.testing.assert_array_equal, whole, match_now(f1, f2, patch=3))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4, 2), (1, 0, 4, 2), (1, 4, 4, 0)])
+def test_empty_maps(shape):
+    with pytest.raises(ValueError, match=r"must be feature maps \[N, H, W, C\]"):
+        match(jnp.ones(shape), jnp.ones(shape), patch=3)
 
 
 def test_maps_of_different_shapes():

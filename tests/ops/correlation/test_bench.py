@@ -31,6 +31,8 @@ def test_the_floor_counts_what_cannot_be_avoided():
     assert bench.floor("match", "forward", setting, ceilings) == {"bytes": maps + results, "flops": 96, "scores": 16}
     both = bench.floor("match", "forward+backward", setting, ceilings)
     assert both == {"bytes": 3 * maps + 2 * results, "flops": 4 * 96, "scores": 32}
+    volume = bench.floor("correlate", "forward+backward", setting, ceilings)
+    assert volume == {"bytes": 3 * maps + 2 * 4 * 9 * 4, "flops": 3 * 96, "scores": 0}
 
 
 def test_commands(capsys):

@@ -58,15 +58,18 @@ def test_what_kernels_do_not_serve(platform, kind):
 
 
 def test_pairs_are_split_over_the_batch_axes_of_a_mesh():
-    def choose(mesh, pairs=None):
-        return select("tpu", "TPU v5 lite", "bfloat16", *SIZE, mesh=mesh, pairs=pairs)
+    def choose(mesh, pairs=None, **options):
+        return select("tpu", "TPU v5 lite", "bfloat16", *SIZE, mesh=mesh, pairs=pairs, **options)
 
     assert choose(mesh(data=8), 16).name == "pallas_tpu"
     assert choose(mesh(data=8)).name == "pallas_tpu"
     assert choose(mesh(data=2, fsdp=4, model=2), 16).name == "pallas_tpu"
     assert choose(mesh(data=2, fsdp=4), 12) == ("dense", "12 pairs do not split over 8 devices")
-    assert choose(mesh(x=8), 16) == ("dense", "no axis of the mesh ('x',) is called data or fsdp")
+    assert choose(mesh(x=8), 16) == ("dense", "none of the mesh's axes ('x',) is called data or fsdp")
     assert choose(mesh(x=1), 7).name == "pallas_tpu"
+    inside = AbstractMesh((8,), ("data",), axis_types=(AxisType.Manual,))
+    assert choose(inside, 7).name == "pallas_tpu"  # the surrounding shard_map has split the pairs
+    assert choose(inside, 7, checked=True) == ("dense", "a kernel runs only in a shard_map with check_vma=False")
 
 
 @pytest.mark.parametrize(("name", "needs"), [("pallas_tpu", "a TPU"), ("pallas_gpu", "a GPU")])
@@ -77,7 +80,7 @@ def test_a_named_kernel_that_cannot_run_is_refused(name, needs):
 
 
 def test_the_reason_is_told_once(caplog, monkeypatch):
-    monkeypatch.setattr(api, "surroundings", lambda: ("gpu", "NVIDIA A100", None))
+    monkeypatch.setattr(api, "surroundings", lambda features: ("gpu", "NVIDIA A100", None))
     api.tell.cache_clear()
     f = jnp.ones((1, 4, 4, 8))
     for _ in range(2):

@@ -10,20 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from vidrec.ops.correlation.static import CHIPS, ENVIRONMENT, KERNELS
+
 ROOT = Path(__file__).parents[3]
-CHIPS = {"v4": "v4:1x1x1", "v5e": "v5e:1x1", "v5p": "v5p:1x1x1", "v6e": "v6e:1x1", "tpu7x": "tpu7x:1x1x1"}
 SHAPES = {"usual": ((2, 28, 28, 64), 15), "odd": ((2, 13, 17, 6), 7), "largest": ((1, 20, 128, 64), 15)}
 OPERATIONS = ("match", "volume")
 PROGRAMS = [
     *product(CHIPS, ("usual", "odd"), ("bfloat16", "float32"), OPERATIONS),
     *product(["v4"], ["largest"], ["float32"], OPERATIONS),  # no row more is supported, and v4 has the least memory
 ]
-ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",  # do not look for a TPU machine's description of itself
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # other tests may hold the library at the same time
-    "JAX_ENABLE_COMPILATION_CACHE": "0",
-}
 
 
 def compiled_kernels(chip, shape, patch, dtype, operation):
@@ -48,8 +43,7 @@ def compiled_kernels(chip, shape, patch, dtype, operation):
     maps = jax.ShapeDtypeStruct(shape, dtype, sharding=jax.NamedSharding(mesh, jax.P()))
     with jax.set_mesh(mesh):
         text = jax.jit(run).lower(maps, maps).compile().as_text()
-    names = ("vidrec_match_forward", "vidrec_match_backward", "vidrec_volume_forward", "vidrec_volume_backward")
-    return [name for name in names if name in text]
+    return [name for name in KERNELS if name in text]
 
 
 def compile_everything():

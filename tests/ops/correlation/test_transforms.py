@@ -72,22 +72,36 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from vidrec.ops.correlation import api, match
 
 def loss(f1, f2, implementation):
-    displacement, confidence = match(f1, f2, patch=5, implementation=implementation)
+    displacement, confidence = match(f1, f2, patch=5, tau=0.1, implementation=implementation)
     return jnp.sum(jnp.sin(displacement)) + jnp.sum(confidence)
 
 gradients = jax.grad(loss, (0, 1))
-f1, f2 = jax.random.normal(jax.random.key(0), (2, 4, 6, 7, 8))
+f1, f2 = jax.random.normal(jax.random.key(0), (2, 4, 34, 32, 3))  # several blocks of queries
 expected = jax.jit(lambda *maps: gradients(*maps, "dense"))(f1, f2)
-mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+
+def assert_right(found):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)
+
 # What is traced is for a TPU, what runs is the other branch, on each device's half of the pairs.
-api.surroundings = lambda: ("tpu", "TPU v4", jax.sharding.get_abstract_mesh())
-with jax.set_mesh(mesh):
-    f1, f2 = jax.device_put((f1, f2), NamedSharding(mesh, PartitionSpec("data")))
-    split = jax.jit(lambda *maps: gradients(*maps, None))
-    assert "shard_map" in str(jax.make_jaxpr(split)(f1, f2))
-    found = split(f1, f2)
-assert found[0].sharding.spec == PartitionSpec("data"), found[0].sharding
-jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+here = api.surroundings
+api.surroundings = lambda features: ("tpu", "TPU v4", here(features)[2])
+split = PartitionSpec("data")
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(kind,))
+    maps = jax.device_put((f1, f2), NamedSharding(mesh, split))
+    step = jax.jit(lambda *maps: gradients(*maps, None))
+    assert "shard_map" in str(jax.make_jaxpr(step)(*maps))  # told by the arrays
+    found = step(*maps)
+    assert_right(found)
+    assert found[0].sharding.spec[0] == "data", found[0].sharding
+    with jax.set_mesh(mesh):
+        assert_right(step(*jax.device_put((f1, f2), NamedSharding(mesh, PartitionSpec()))))
+mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+for checked in (True, False):  # a kernel cannot be in a shard_map that checks what varies
+    specs = {"in_specs": split, "out_specs": split, "check_vma": checked}
+    part = jax.shard_map(lambda *maps: gradients(*maps, None), mesh=mesh, **specs)
+    assert ("pallas_call" in str(jax.make_jaxpr(part)(f1, f2))) != checked
+    assert_right(jax.jit(part)(f1, f2))
 """
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vidrec.ops.correlation.select import Case, batch_axes, obstacle, select, surroundings
+from vidrec.ops.correlation.select import Case, batch_axes, free_axes, obstacle, select, split_over, surroundings
 from vidrec.ops.correlation.shapes import Array, Float
 
 GAUSSIANS = ("code", "paper")
@@ -102,34 +102,46 @@ def unit_length(f: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
 def check_maps(
     f1: Float[Array, "..."], f2: Float[Array, "..."], patch: int
 ) -> tuple[Float[Array, "n h w c"], Float[Array, "n h w c"]]:
-    """Both maps in one type; raises ValueError unless they are [N, H, W, C] alike and the window has a middle."""
-    if patch < 1 or patch % 2 == 0:
+    """Both maps in one floating type; raises ValueError unless they are alike and the window has a middle."""
+    if not isinstance(patch, int) or patch < 1 or patch % 2 == 0:
         raise ValueError(f"patch={patch} must be odd and positive, so that the window has a middle")
-    if f1.ndim != 4 or f1.shape != f2.shape:
+    if f1.ndim != 4 or f1.shape != f2.shape or 0 in f1.shape:
         raise ValueError(f"f1 {list(f1.shape)} and f2 {list(f2.shape)} must be feature maps [N, H, W, C] of one shape")
     dtype = jnp.result_type(f1, f2)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        dtype = jnp.float32
     return f1.astype(dtype), f2.astype(dtype)
 
 
 def run(operation: str, implementation: str | None, f1: Array, f2: Array, **settings: Any) -> Any:
-    """Calls the implementation of an operation, on each device's own pairs if it is a kernel under a mesh."""
-    platform, kind, mesh = surroundings()
+    """Calls the implementation of an operation, on each device's own pairs where that has to be said."""
+    platform, kind, mesh = surroundings(f1)
     pairs, height, width, channels = f1.shape
-    relu = settings.get("relu", True)
-    size = (height, width, channels, settings["patch"])
-    case = Case(platform, kind, f1.dtype, *size, relu, mesh, pairs, operation)
+    patch, relu = settings["patch"], settings.get("relu", True)
+    case = Case(
+        platform, kind, f1.dtype, height, width, channels, patch, relu, mesh, pairs, operation, checked=varies(f1)
+    )
     name = choose(implementation, case)
     compute = load(name, operation, settings)
-    if not name.startswith("pallas"):
-        return compute(f1, f2)
-    if implementation is None:  # what is lowered for another platform after all takes the form that runs everywhere
+    kernel = name.startswith("pallas")
+    if kernel and implementation is None:  # what is lowered for another platform after all takes the plain form
         fast, compute = compute, load("dense", operation, settings)
         key = {"tpu": "tpu", "gpu": "cuda"}[platform]
         compute = functools.partial(jax.lax.platform_dependent, default=compute, **{key: fast})
-    if mesh is not None and mesh.size > 1:  # a kernel is not split by itself
-        split = PartitionSpec(batch_axes(mesh))
-        compute = jax.shard_map(compute, in_specs=split, out_specs=split, check_vma=False)
-    return compute(f1, f2)
+    explicit = mesh is not None and AxisType.Explicit in mesh.axis_types
+    if mesh is None or not free_axes(mesh) or not (kernel or explicit):
+        return compute(f1, f2)
+    # A kernel is not split by itself, and on explicit axes nothing is that moves positions.
+    axes = batch_axes(mesh)
+    split = PartitionSpec(axes) if axes and pairs % split_over(mesh) == 0 else PartitionSpec()
+    if explicit:
+        f1, f2 = jax.sharding.reshard((f1, f2), NamedSharding(mesh, split))
+    return jax.shard_map(compute, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(f1, f2)
+
+
+def varies(features: Array) -> bool:
+    """Whether a surrounding shard_map keeps account of what varies over its axes (check_vma=True)."""
+    return bool(jax.typeof(features).manual_axis_type.varying)
 
 
 def load(name: str, operation: str, settings: dict[str, Any]) -> Callable[[Array, Array], Any]:

@@ -21,7 +21,7 @@ from vidrec.ops.correlation.select import Case, obstacle, surroundings
 
 PASSES = ("forward", "forward+backward")
 ROUNDS, WARM_UP = 20, 2
-VECTOR_OPERATIONS = 16  # of a score in a match, beside one exponential
+VECTOR_OPERATIONS = 16  # multiply-adds, of a score in a match, beside one exponential
 
 
 class Setting(NamedTuple):
@@ -70,6 +70,8 @@ def measure(
     cpu = platform == "cpu"
     setting = Setting(pairs or (14 if cpu else 896), size, channels, patch, dtype or ("float32" if cpu else "bfloat16"))
     check(setting)
+    if rounds < 1:
+        raise ValueError(f"{rounds=} must be positive")
     progress("measuring the ceilings")
     ceilings = measure_ceilings(setting.dtype, 1 if cpu else 8, rounds)
     rows = []
@@ -154,8 +156,10 @@ def differentiated(
     return results, pull(tuple(cotangents) if operation == "match" else cotangents[0])
 
 
-def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """The median seconds of each call; in every round each runs once."""
+def interleaved(
+    calls: dict[str, Callable[[], Any]], rounds: int, of: Callable[[list[float]], float] = statistics.median
+) -> dict[str, float]:
+    """The median seconds of each call, or another number `of` them; in every round each runs once."""
     seconds = {name: [] for name in calls}
     for turn in range(WARM_UP + rounds):
         for name, call in calls.items():
@@ -163,16 +167,16 @@ def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, f
             jax.block_until_ready(call())
             if turn >= WARM_UP:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(measured) for name, measured in seconds.items()}
+    return {name: of(measured) for name, measured in seconds.items()}
 
 
 def measure_ceilings(dtype: str, scale: int, rounds: int) -> Ceilings:
-    """What this machine reaches; `scale` makes the arrays large enough for an accelerator."""
+    """The best that this machine reaches; `scale` makes the arrays large enough for an accelerator."""
     side = 1024 * scale
     flat = jnp.ones(1024 * 1024 * 16 * scale, jnp.float32)
     square = jnp.ones((side, side), dtype)
     few = jnp.linspace(0, 1, 1024 * 1024 * scale)
-    chain = 8
+    chain = 8 * scale  # long enough that starting the call does not count
 
     def elementwise(x: Any) -> Any:
         for _ in range(chain):
@@ -187,7 +191,8 @@ def measure_ceilings(dtype: str, scale: int, rounds: int) -> Ceilings:
         "scores": jax.jit(elementwise).lower(few).compile(),
     }
     arguments = {"bytes": flat, "flops": square, "scores": few}
-    seconds = interleaved({name: partial(call, arguments[name]) for name, call in calls.items()}, rounds)
+    turns = {name: partial(call, arguments[name]) for name, call in calls.items()}
+    seconds = interleaved(turns, rounds, min)
     return Ceilings(
         2 * flat.nbytes / seconds["bytes"], 2 * side**3 / seconds["flops"], chain * few.size / seconds["scores"]
     )
@@ -197,8 +202,8 @@ def floor(operation: str, direction: str, setting: Setting, ceilings: Ceilings) 
     """Seconds per pair that the unavoidable work takes at each ceiling.
 
     Read both maps and write the results, in the backward pass read all of them and write both gradients; one matrix
-    product of all queries with their windows, and three more backward; of a match, the elementwise work of each score
-    in either pass.
+    product of all queries with their windows, and backward two more, or three of a match, whose scores nobody keeps;
+    of a match, the elementwise work of each score in either pass.
     """
     rows, _ = inside_1d(setting.size, setting.patch)
     scores = float(rows.sum()) ** 2
@@ -208,7 +213,7 @@ def floor(operation: str, direction: str, setting: Setting, ceilings: Ceilings) 
     backward = direction != "forward"
     return {
         "bytes": ((maps + results) + backward * (2 * maps + results)) / ceilings.bytes,
-        "flops": 2 * setting.channels * scores * (1 + 3 * backward) / ceilings.flops,
+        "flops": 2 * setting.channels * scores * (1 + backward * (3 if operation == "match" else 2)) / ceilings.flops,
         "scores": (1 + backward) * scores / ceilings.scores if operation == "match" else 0.0,
     }
 

@@ -80,7 +80,7 @@ def gradient(
 
 
 def shared_memory(channels: int, tiling: Tiling) -> int:
-    """Bytes that a block of the kernel by f2 takes: the most of all."""
+    """Bytes that a block of the kernel by f2 takes: with many channels the most of all."""
     channels += -channels % CHANNELS
     slots = slots_for(channels, tiling, passes=1)
     return (1 + slots) * tile_bytes(channels) + tile_bytes(CHANNELS) + slots * KNOWN * TILE * 4 + BARRIERS

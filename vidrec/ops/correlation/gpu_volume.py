@@ -92,7 +92,12 @@ def sum_of(arrays: list[Array]) -> Array:
 def shared_memory(layout: Line) -> int:
     """Bytes that a block of the mirrored backward kernel takes at 64 channels: the most of all."""
     features = SLOTS * layout.segment * (CHANNELS + GAP)
-    return 4 * (features + SLOTS * layout.patch * layout.segment + TILE * CHANNELS) + 1024
+    return 4 * (features + SLOTS * slot_rows(layout.patch) * layout.segment + TILE * CHANNELS) + 1024
+
+
+def slot_rows(patch: int) -> int:
+    """Rows of weights in a slot: rows are multiples of 32 bytes long, and copies begin at multiples of 128."""
+    return -(-patch // 4) * 4
 
 
 # Kernels
@@ -176,7 +181,7 @@ def weighted(
         out_type=out,
         scratch_types=[
             plgpu.SMEM((SLOTS, layout.segment, channels), jnp.float32),
-            plgpu.SMEM((SLOTS, patch, layout.segment if mirrored else TILE), jnp.float32),
+            plgpu.SMEM((SLOTS, slot_rows(patch), layout.segment if mirrored else TILE), jnp.float32),
             plgpu.SMEM((TILE, channels - GAP), jnp.float32),
             plgpu.Barrier(num_arrivals=2, num_barriers=SLOTS),
         ],
@@ -206,8 +211,8 @@ def weighted_block(
         slot = lax.rem(jnp.int32(row), SLOTS)
         offsets = patch - 1 - row if mirrored else row
         begin = segment_start(row, first, layout) if mirrored else first + layout.margin
-        target = factors.at[slot]
-        source = weights.at[pair, pl.ds(offsets * patch, patch), pl.ds(begin, target.shape[1])]
+        target = factors.at[slot, pl.ds(0, patch)]
+        source = weights.at[pair, pl.ds(offsets * patch, patch), pl.ds(begin, factors.shape[2])]
         plgpu.copy_gmem_to_smem(source, target, ready.at[slot])
 
     start_rows(start, patch)

@@ -7,10 +7,10 @@ import re
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType
 
-TPUS = ("TPU v4", "TPU v5", "TPU v5 lite", "TPU v6 lite", "TPU7x")  # as JAX calls them
+# As JAX calls them, now or in some releases.
+TPUS = ("TPU v4", "TPU v5", "TPU v5p", "TPU v5 lite", "TPU v5e", "TPU v6 lite", "TPU v6e", "TPU7x")
 HOPPER = re.compile(r"\bG?H(20|100|200|800)\b")  # the GPUs of compute capability 9.0, by their product names
 BATCH_AXES = ("data", "fsdp")  # axes of a mesh that pairs are split over
 
@@ -33,6 +33,7 @@ class Case(NamedTuple):
       patch: side of the window.
       relu: negative scores count as zero (of `match`).
       mesh: the mesh that the arrays are sharded over, None for a single device.
+      checked: whether a surrounding shard_map checks what varies over its axes.
       pairs: N; None if not known yet.
       operation: match or correlate.
     """
@@ -48,6 +49,7 @@ class Case(NamedTuple):
     mesh: Any = None
     pairs: int | None = None
     operation: str = "match"
+    checked: bool = False
 
 
 def select(
@@ -63,9 +65,10 @@ def select(
     *,
     pairs: int | None = None,
     operation: str = "match",
+    checked: bool = False,
 ) -> Choice:
     """The implementation that a call without a name takes; the arguments are the attributes of `Case`."""
-    case = Case(platform, device_kind, dtype, height, width, channels, patch, relu, mesh, pairs, operation)
+    case = Case(platform, device_kind, dtype, height, width, channels, patch, relu, mesh, pairs, operation, checked)
     kernel = {"tpu": "pallas_tpu", "gpu": "pallas_gpu"}.get(platform)
     if kernel is None:
         return Choice("dense", f"there is no kernel for a {platform}")
@@ -96,8 +99,6 @@ def wrong_features(name: str, case: Case) -> str | None:
     """Settings or sizes that the kernel does not serve."""
     if case.operation == "match" and not case.relu:
         return f"{name} needs relu=True"
-    if jnp.dtype(case.dtype) not in (jnp.float32, jnp.bfloat16):
-        return f"{name} needs float32 or bfloat16, and these features are {jnp.dtype(case.dtype)}"
     if name == "pallas_tpu":
         from vidrec.ops.correlation import tpu
 
@@ -109,21 +110,27 @@ def wrong_features(name: str, case: Case) -> str | None:
 
 def wrong_mesh(case: Case) -> str | None:
     """The pairs cannot be split over the mesh, as a kernel must be."""
-    if case.mesh is None or case.mesh.size == 1:
+    if case.checked:
+        return "a kernel runs only in a shard_map with check_vma=False"
+    if case.mesh is None or case.mesh.size == 1 or not free_axes(case.mesh):
         return None
-    axes = batch_axes(case.mesh)
-    if not axes:
-        return f"no axis of the mesh {tuple(case.mesh.axis_names)} is called {' or '.join(BATCH_AXES)}"
+    if not batch_axes(case.mesh):
+        return f"none of the mesh's axes {free_axes(case.mesh)} is called {' or '.join(BATCH_AXES)}"
     parts = split_over(case.mesh)
     if case.pairs is not None and case.pairs % parts:
         return f"{case.pairs} pairs do not split over {parts} devices"
     return None
 
 
+def free_axes(mesh: AbstractMesh) -> tuple[str, ...]:
+    """The axes that no surrounding shard_map has split already."""
+    types = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return tuple(axis for axis, kind in types if kind != AxisType.Manual)
+
+
 def batch_axes(mesh: AbstractMesh) -> tuple[str, ...]:
-    """The axes that pairs are split over, but for those that a surrounding shard_map has split already."""
-    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    return tuple(axis for axis in BATCH_AXES if axis in types and types[axis] != AxisType.Manual)
+    """The free axes that pairs are split over."""
+    return tuple(axis for axis in BATCH_AXES if axis in free_axes(mesh))
 
 
 def split_over(mesh: AbstractMesh) -> int:
@@ -134,17 +141,16 @@ def split_over(mesh: AbstractMesh) -> int:
     return parts
 
 
-def surroundings() -> tuple[str, str, AbstractMesh | None]:
-    """(platform, device kind, mesh) of the code that is being traced: of the mesh in `jax.set_mesh`, else the default.
+def surroundings(features: Any = None) -> tuple[str, str, AbstractMesh | None]:
+    """(platform, device kind, mesh) of the code that is being traced: of the mesh in `jax.set_mesh`, or of the one that
+    the features are sharded over, else the default device and no mesh.
 
-    A mesh of a topology that is only compiled for has these, too, when the default is a CPU.
+    A mesh of a topology that is only compiled for has a platform, too, when the default is a CPU.
     """
     mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty and features is not None:
+        mesh = jax.typeof(features).sharding.mesh
     device = mesh.abstract_device
     if device is None:
-        local = jax.local_devices()[0]
-        platform, kind = local.platform, local.device_kind
-    else:
-        platform, kind = device.platform, device.device_kind
-    free = not mesh.empty and any(axis != AxisType.Manual for axis in mesh.axis_types)
-    return platform, kind, mesh if free else None
+        device = jax.local_devices()[0]
+    return device.platform, device.device_kind, None if mesh.empty else mesh

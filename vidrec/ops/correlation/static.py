@@ -1,8 +1,9 @@
 """What TPUs would spend by their compiler's own account, on a machine without one.
 
-The compiler counts the bytes that a program reads and writes, and writes down its final schedules when asked to. A
-schedule's bundles are the cycles it takes to issue it without stalls: bundles per tile of 128 queries, loops counted as
-often as they run, compare kernels with each other. They are not a time: memory and stalls are not in them.
+The compiler counts the bytes that a program reads and writes; of a kernel it only knows what its author says, which is
+the arrays that go in and come out. It also writes down its final schedules. A schedule's bundles are the cycles it
+takes to issue it without stalls: bundles per tile of 128 queries, loops counted as often as they run, compare kernels
+with each other. They are not a time: memory and stalls are not in them.
 """
 
 import importlib.util
@@ -167,7 +168,7 @@ def text(report: dict[str, Any]) -> str:
         schedule.append((chip, ", ".join(shown)))
     head = (
         f"By the TPU compiler's account, none was run: {setting.pairs} pairs of {setting.size} x {setting.size} x "
-        f"{setting.channels} {setting.dtype}, patch {setting.patch}; bytes read and written, loops counted once."
+        f"{setting.channels} {setting.dtype}, patch {setting.patch}; of a kernel, the arrays that go in and out."
     )
     return f"{head}\n{aligned(lines, left=4)}\n\n{aligned(schedule, left=2)}"
 

@@ -36,6 +36,6 @@ def unsupported(height: int, width: int, channels: int, patch: int, dtype: Any) 
     if needed > VMEM_BYTES - RESERVED:
         return (
             f"maps of {height} x {width} x {channels} in {jnp.dtype(dtype)} with a window of {patch} take "
-            f"{needed / 2**20:.1f} MiB of a TPU's vector memory, and {(VMEM_BYTES - RESERVED) >> 20} are there"
+            f"{needed / 2**20:.2f} MiB of a TPU's vector memory, and {(VMEM_BYTES - RESERVED) >> 20} are there"
         )
     return None

@@ -66,7 +66,7 @@ def volume_backward(patch: int, residuals: tuple[Maps, Maps], by_volume: Float[A
         by_scores = jnp.where(block.inside, taken.reshape(n, *index.shape), 0)
         return add_gradients(block, by_scores, f1, f2, by_f2)
 
-    by_f2, by_f1 = over_blocks(step, jnp.zeros(f2.shape, jnp.float32), f1.shape[1:3], patch)
+    by_f2, by_f1 = over_blocks(step, jnp.zeros_like(f2, jnp.float32), f1.shape[1:3], patch)
     return by_f1.astype(f1.dtype), by_f2.astype(f2.dtype)
 
 
@@ -199,7 +199,7 @@ def match_backward(settings: Settings, residuals: Any, gradients: Any) -> tuple[
         by_scores = gradient(block, scores_of(block, f1, f2), here, by_offset, by_peak, settings)
         return add_gradients(block, by_scores, f1, f2, by_f2)
 
-    by_f2, by_f1 = over_blocks(step, jnp.zeros(f2.shape, jnp.float32), f1.shape[1:3], settings.patch)
+    by_f2, by_f1 = over_blocks(step, jnp.zeros_like(f2, jnp.float32), f1.shape[1:3], settings.patch)
     return by_f1.astype(f1.dtype), by_f2.astype(f2.dtype)
 
 
