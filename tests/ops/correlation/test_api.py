@@ -14,7 +14,7 @@ STATIC = ("patch", "sigma", "tau", "gaussian", "normalize", "relu", "implementat
 match_now = jit(match, static_argnames=STATIC)
 correlation_now = jit(local_correlation, static_argnames=("patch", "implementation"))
 FAST = ["dense", "gather"]  # the kernels have tests of their own
-WHOLE, CUT = (2, 5, 7, 3), (1, 34, 33, 3)  # maps that are one block of queries, and several
+WHOLE, CUT = (2, 5, 7, 3), (1, 18, 16, 3)  # maps that are one block of queries, and several
 
 
 def maps(shape, seed=0, dtype="float32"):

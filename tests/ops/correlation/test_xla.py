@@ -3,15 +3,23 @@ import jax.numpy as jnp
 import pytest
 
 from tests.quick import jit
-from vidrec.ops.correlation import match
-from vidrec.ops.correlation.blocks import rows_per_block
+from vidrec.ops.correlation import blocks, match
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "rows"), [(8, 8, 8), (16, 16, 16), (28, 28, 28), (56, 56, 4), (57, 56, 3), (59, 56, 1)]
+    ("platform", "height", "width", "rows"),
+    [
+        ("cpu", 8, 8, 8),
+        ("cpu", 16, 16, 4),
+        ("cpu", 57, 56, 3),
+        ("cpu", 29, 28, 1),
+        ("gpu", 28, 28, 28),
+        ("gpu", 56, 56, 4),
+    ],
 )
-def test_blocks_divide_the_map(height, width, rows):
-    assert rows_per_block(height, width) == rows
+def test_blocks_divide_the_map(platform, height, width, rows, monkeypatch):
+    monkeypatch.setattr(blocks, "surroundings", lambda: (platform, "", None))
+    assert blocks.rows_per_block(height, width) == rows
 
 
 def test_the_volume_is_never_in_memory():

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidrec.ops.correlation.select import surroundings
 from vidrec.ops.correlation.shapes import Array, Bool, Float, Int
 
 Maps = Float[Array, "n h w c"]
 Queries = Any  # arrays [N, queries, ...] of one block, as a pytree
 
 DENSE = 1024  # a map of so few positions is one block
+DENSE_ON_CPU = 128  # ... where scores should stay in the processor's cache
 ROWS = 4  # of a block on larger maps, or less
 
 
@@ -38,7 +40,7 @@ class Block(NamedTuple):
 
 def rows_per_block(height: int, width: int) -> int:
     """All rows of a small map, otherwise a number that divides them."""
-    if height * width <= DENSE:
+    if height * width <= (DENSE_ON_CPU if surroundings()[0] == "cpu" else DENSE):
         return height
     return max(rows for rows in range(1, ROWS + 1) if height % rows == 0)
 
