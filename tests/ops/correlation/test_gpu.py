@@ -64,9 +64,11 @@ def assert_as_the_reference(operation, f1, f2, **options):
     ("shape", "patch"),
     [
         ((1, 14, 14, 64), 7),  # 16 columns and 4 rows to a tile
-        ((1, 9, 13, 20), 5),
+        pytest.param((1, 9, 13, 20), 5, marks=pytest.mark.slow),
         ((1, 3, 70, 8), 5),  # three strips of 32 columns
-        ((1, 10, 10, 160), 9),  # more near tiles than shared memory keeps, and several groups of channels
+        pytest.param(
+            (1, 10, 10, 160), 9, marks=pytest.mark.slow
+        ),  # more near tiles than shared memory keeps, and several groups of channels
     ],
 )
 def test_match_equals_the_reference(shape, patch):
@@ -132,7 +134,9 @@ def test_the_first_of_equal_scores_counts():
     ("shape", "patch", "dtype"),
     [
         ((1, 9, 13, 12), 5, "float32"),
-        ((2, 3, 4, 72), 11, "bfloat16"),  # two groups of channels, a window larger than the map
+        pytest.param(
+            (2, 3, 4, 72), 11, "bfloat16", marks=pytest.mark.slow
+        ),  # two groups of channels, a window larger than the map
     ],
 )
 def test_the_volume_equals_the_reference(shape, patch, dtype):
@@ -189,7 +193,7 @@ def test_what_is_not_served_is_refused():
         gpu.correlate(f1, f2, patch=129)
 
 
-@pytest.mark.parametrize("operation", ["match", "correlate"])
+@pytest.mark.parametrize("operation", ["match", pytest.param("correlate", marks=pytest.mark.slow)])
 def test_vmap_is_more_pairs(operation):
     f1, f2 = (f.reshape(2, 1, 5, 6, 8) for f in cosines((2, 5, 6, 8)))
     options = {"patch": 3, **(SETTINGS if operation == "match" else {}), "interpret": interpreted()}

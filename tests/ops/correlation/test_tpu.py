@@ -59,7 +59,7 @@ def assert_equals_the_reference(operation, f1, f2, interpret=True, **options):
         ((28, 28), 3, "float32", CODE),
         ((5, 3), 7, "float32", PAPER),
         ((4, 20), 3, "bfloat16", PAPER),
-        ((3, 65), 1, "float32", CODE),
+        pytest.param((3, 65), 1, "float32", CODE, marks=pytest.mark.slow),
     ],
 )
 def test_match(size, patch, dtype, options):
@@ -68,7 +68,11 @@ def test_match(size, patch, dtype, options):
 
 @pytest.mark.parametrize(
     ("size", "patch", "dtype"),
-    [((4, 20), 3, "bfloat16"), ((5, 3), 7, "float32"), ((3, 65), 1, "float32")],
+    [
+        ((4, 20), 3, "bfloat16"),
+        ((5, 3), 7, "float32"),
+        pytest.param((3, 65), 1, "float32", marks=pytest.mark.slow),
+    ],
 )
 def test_correlate(size, patch, dtype):
     assert_equals_the_reference("correlate", *features((1, *size, 8), dtype), patch=patch)
@@ -135,7 +139,8 @@ def test_a_single_match_is_found_where_it_is(right, down):
     assert int((confidence != 0).sum()) == 1
 
 
-@settings(max_examples=3)
+@pytest.mark.slow
+@settings(max_examples=10)
 @given(
     st.sampled_from(["match", "correlate"]),
     st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 20), st.integers(1, 5)),

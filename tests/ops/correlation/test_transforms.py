@@ -36,6 +36,7 @@ def test_vmap_is_more_pairs():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
 
 
+@pytest.mark.slow
 def test_recomputation_changes_nothing():
     def recomputed(f1, f2, **settings):
         return jax.checkpoint(partial(KERNEL, **settings))(f1, f2)
