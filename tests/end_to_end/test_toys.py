@@ -26,19 +26,12 @@ def toy_records(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("paper", "least", "most"),
-    [
-        ("tsn", 0.45, 0.55),  # which averages frames, and so cannot tell mirrored videos apart
-        ("stm", 0.90, 1.0),
-        ("tcm", 0.90, 1.0),
-        ("tefe", 0.85, 1.0),
-        ("ttsn", 0.85, 1.0),
-        ("direcformer", 0.88, 1.0),
-    ],
+    ("paper", "least"),
+    [("tcm", 0.90), ("tefe", 0.85), ("ttsn", 0.85), ("direcformer", 0.88)],  # TSN and STM: the demo's own test
 )
-def test_mirrored_videos_are_told_apart(paper, least, most, toy_records, tmp_path):
+def test_mirrored_videos_are_told_apart(paper, least, toy_records, tmp_path):
     records = f"--config.data.records={toy_records}"
     vidrec("train", "--config", f"configs/{paper}.py:toy", "--workdir", tmp_path / paper, records)
     recognizer = load(tmp_path / paper)
     evaluation = evaluate_recognizer(recognizer, recognizer.config)
-    assert least <= evaluation.pair_accuracy(toy_pairs()) <= most
+    assert evaluation.pair_accuracy(toy_pairs()) >= least

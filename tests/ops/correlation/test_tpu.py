@@ -79,20 +79,16 @@ def test_correlate(size, patch, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    ("size", "patch"),
+    ("size", "patch", "dtype"),
     [
-        ((28, 28), 7),
-        ((28, 28), 15),
-        ((13, 17), 15),
-        ((9, 28), 7),
-        ((7, 7), 1),
-        ((7, 7), 15),
-        ((5, 3), 15),
-        ((14, 14), 7),
-        ((5, 56), 3),
-        ((3, 100), 3),
+        ((28, 28), 15, "bfloat16"),
+        ((13, 17), 15, "float32"),
+        ((9, 28), 7, "bfloat16"),
+        ((7, 7), 15, "float32"),
+        ((14, 14), 7, "float32"),
+        ((5, 56), 3, "bfloat16"),
+        ((3, 100), 3, "float32"),
     ],
 )
 @pytest.mark.parametrize("operation", ["match", "correlate"])
@@ -140,7 +136,7 @@ def test_a_single_match_is_found_where_it_is(right, down):
 
 
 @pytest.mark.slow
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(
     st.sampled_from(["match", "correlate"]),
     st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 20), st.integers(1, 5)),
