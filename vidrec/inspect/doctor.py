@@ -62,7 +62,7 @@ def text(report: dict[str, Any]) -> str:
         f"vidrec {report['vidrec']}, Python {report['python']}, "
         + ", ".join(f"{name} {number}" for name, number in report["packages"].items()),
         f"{devices['everywhere']} x {devices['kind']} ({devices['platform']}), {devices['here']} of them here, "
-        f"{devices['processes']} processes" + gigabytes(devices["memory_bytes"], " each with {}"),
+        f"processes: {devices['processes']}" + gigabytes(devices["memory_bytes"], " each with {}"),
         f"{report['cores']} CPU cores, at most {report['open_files']} open files"
         + gigabytes(report["shared_memory_bytes"], ", {} of shared memory free"),
     ]

@@ -9,7 +9,6 @@ from vidrec.ops.correlation.geometry import (
     NOWHERE,
     STEP_BYTES,
     TILE,
-    inside_1d,
     inside_line,
     line,
     outside,
@@ -101,5 +100,7 @@ def test_arrays_fill_whole_registers(shape, item_bytes, expected):
 
 @pytest.mark.parametrize(("size", "patch"), [(1, 3), (7, 15), (28, 15)])
 def test_a_traced_place_knows_its_window_as_well(size, patch):
-    found = inside_line(jnp.arange(size), size, patch)
-    np.testing.assert_array_equal(found, inside_1d(size, patch))
+    kept = [[d for d in range(-(patch // 2), patch // 2 + 1) if 0 <= place + d < size] for place in range(size)]
+    expected = list(map(len, kept)), list(map(sum, kept))
+    for places in (np.arange(size), jnp.arange(size), jnp.arange(size, dtype=jnp.float32)):
+        np.testing.assert_array_equal(inside_line(places, size, patch), expected)

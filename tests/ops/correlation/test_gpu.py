@@ -11,8 +11,8 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.sharding import AbstractDevice, AbstractMesh
 
 from tests.quick import jit
-from vidrec.ops.correlation import gpu, reference
-from vidrec.ops.correlation.geometry import tiling
+from vidrec.ops.correlation import gpu, gpu_volume, reference
+from vidrec.ops.correlation.geometry import line, tiling
 from vidrec.ops.correlation.gpu_tiles import from_strips, slots_for, to_strips
 
 H200 = AbstractMesh(
@@ -141,6 +141,13 @@ def test_the_first_of_equal_scores_counts():
 )
 def test_the_volume_equals_the_reference(shape, patch, dtype):
     assert_as_the_reference("correlate", *cosines(shape, dtype=dtype), patch=patch)
+
+
+@pytest.mark.parametrize("patch", range(1, 33, 2))
+def test_copies_into_slots_begin_at_multiples_of_128_bytes(patch):
+    """Which neither the interpreter nor the assembler checks."""
+    assert gpu_volume.slot_rows(patch) >= patch
+    assert gpu_volume.slot_rows(patch) * line(28, 28, patch).segment * 4 % 128 == 0
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ and `match` what TCM-Net reads off them at every position, with p running over t
 
 The scores are P^2 numbers for each position, hundreds of times what `match` returns, and differentiating them the usual
 way keeps several copies. So they are never in memory: a tile of queries is multiplied with the few rows of keys that
-their windows touch, reduced to the sums above, and the backward pass multiplies again. It keeps six numbers a query.
+their windows touch, reduced to the sums above, and the backward pass multiplies again.
 
     keys of one tile, rows of f2            their scores
     +-----------------------------+         +--------------------------------+

@@ -153,7 +153,7 @@ def load(name: str, operation: str, settings: dict[str, Any]) -> Callable[[Array
 def choose(implementation: str | None, case: Case) -> str:
     """The named implementation, if it can run; without a name, what `select` picks."""
     if implementation is None:
-        name, reason = select(**case._asdict())
+        name, reason = select(*case)
         if name == "dense" and case.platform != "cpu":
             tell(reason)
         return name

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vidrec.ops.correlation.api import IMPLEMENTATIONS, local_correlation, match, unit_length
-from vidrec.ops.correlation.geometry import inside_1d
+from vidrec.ops.correlation.geometry import inside_line
 from vidrec.ops.correlation.select import Case, obstacle, surroundings
 
 PASSES = ("forward", "forward+backward")
@@ -205,7 +206,7 @@ def floor(operation: str, direction: str, setting: Setting, ceilings: Ceilings) 
     product of all queries with their windows, and backward two more, or three of a match, whose scores nobody keeps;
     of a match, the elementwise work of each score in either pass.
     """
-    rows, _ = inside_1d(setting.size, setting.patch)
+    rows, _ = inside_line(np.arange(setting.size), setting.size, setting.patch)
     scores = float(rows.sum()) ** 2
     positions = setting.size**2
     maps = 2 * positions * setting.channels * jnp.dtype(setting.dtype).itemsize

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidrec.ops.correlation.shapes import Array, Float, Int
+from vidrec.ops.correlation.shapes import Float, Int
 
 NOWHERE = np.iinfo(np.int32).max  # index of a position that does not exist; larger than any that does
 
@@ -31,7 +31,8 @@ class Outside(NamedTuple):
 
 def outside(height: int, width: int, patch: int) -> Outside:
     """Counts and sums, in closed form, the positions outside a map of `height` x `width` for a window of `patch`."""
-    (rows, sum_y), (columns, sum_x) = inside_1d(height, patch), inside_1d(width, patch)
+    rows, sum_y = inside_line(np.arange(height), height, patch)
+    columns, sum_x = inside_line(np.arange(width), width, patch)
     return Outside(
         count=(patch**2 - np.outer(rows, columns)).astype(np.float32),
         x=-np.outer(rows, sum_x).astype(np.float32),  # offsets of a whole window sum to zero
@@ -40,18 +41,11 @@ def outside(height: int, width: int, patch: int) -> Outside:
     )
 
 
-def inside_1d(size: int, patch: int) -> tuple[Int[np.ndarray, " s"], Int[np.ndarray, " s"]]:
-    """For each place on a line: how many offsets of -R..R stay on the line, and their sum."""
-    place, reach = np.arange(size), patch // 2
-    low, high = np.minimum(place, reach), np.minimum(size - 1 - place, reach)
-    return low + high + 1, (high * (high + 1) - low * (low + 1)) // 2
-
-
-def inside_line(place: Int[Array, "*q"], size: int, patch: int) -> tuple[Int[Array, "*q"], Int[Array, "*q"]]:
-    """`inside_1d` at given places, which may be traced: what a kernel knows of its queries."""
-    reach = patch // 2
-    low, high = jnp.minimum(place, reach), jnp.minimum(size - 1 - place, reach)
-    return low + high + 1, (high * (high + 1) - low * (low + 1)) // 2
+def inside_line(place: Any, size: int, patch: int) -> tuple[Any, Any]:
+    """For places on a line, which may be traced: how many offsets of -R..R stay on the line, and their sum."""
+    xp, reach = numpy_of(place), patch // 2
+    low, high = xp.minimum(place, reach), xp.minimum(size - 1 - place, reach)
+    return low + high + 1, (high * (high + 1) - low * (low + 1)) * 0.5
 
 
 def first_outside(height: int, width: int, patch: int) -> Int[np.ndarray, "h w"]:
@@ -62,6 +56,16 @@ def first_outside(height: int, width: int, patch: int) -> Int[np.ndarray, "h w"]
     below = np.where(y + reach >= height, (height - y + reach) * patch, NOWHERE)
     first = np.minimum(after_row_end, below)
     return np.where((y < reach) | (x < reach), 0, first).astype(np.int32)
+
+
+def numpy_of(value: Any) -> Any:
+    """The module whose functions keep a value what it is: jax.numpy for what is traced, numpy for what is known."""
+    return jnp if isinstance(value, jax.Array) else np
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The first multiple that is not less than size."""
+    return -(-size // multiple) * multiple
 
 
 # Tiles on a TPU
@@ -103,11 +107,6 @@ def step_sizes(count: int, tile_bytes: int) -> list[int]:
     """How many of `count` tiles a step may have, the most first: a part of them, within `STEP_BYTES` or just one."""
     parts = [size for size in range(count, 0, -1) if count % size == 0]
     return [size for size in parts if size == 1 or size * tile_bytes <= STEP_BYTES]
-
-
-def round_up(size: int, multiple: int) -> int:
-    """The first multiple that is not less than size."""
-    return -(-size // multiple) * multiple
 
 
 def vector_memory(shape: Sequence[int], item_bytes: int) -> int:
@@ -153,7 +152,7 @@ class Tiling(NamedTuple):
 
     def near_rows(self, tile: Any) -> tuple[Any, Any]:
         """The first row near a tile, which may be traced, and for how many tiles' worth of rows the windows go on."""
-        xp = jnp if isinstance(tile, jax.Array) else np
+        xp = numpy_of(tile)
         height, reach = self.tiles * self.rows, self.patch // 2
         first = xp.maximum(tile * self.rows - reach, 0)
         last = xp.minimum((tile + 1) * self.rows + reach, height)
@@ -172,7 +171,7 @@ class Tiling(NamedTuple):
 
 def clip(index: Any, highest: int) -> Any:
     """The index, at least 0 and at most `highest`; may be traced."""
-    xp = jnp if isinstance(index, jax.Array) else np
+    xp = numpy_of(index)
     return xp.minimum(xp.maximum(index, 0), highest)
 
 
@@ -212,5 +211,5 @@ def line(height: int, width: int, patch: int) -> Line:
     """The line of a map; its margins are such that every segment is inside, though it is rounded up for the copies."""
     reach = patch // 2
     pitch = width + reach
-    segment = TILE + -(-2 * reach // 8) * 8
+    segment = TILE + round_up(2 * reach, 8)
     return Line(patch, pitch, reach * pitch + reach + 8, -(-height * pitch // TILE), segment)

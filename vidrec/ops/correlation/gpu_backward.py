@@ -14,7 +14,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from vidrec.ops.correlation.geometry import CHANNELS, TILE, Tiling
+from vidrec.ops.correlation.geometry import CHANNELS, TILE, Tiling, round_up
 from vidrec.ops.correlation.gpu_forward import Sharpness
 from vidrec.ops.correlation.gpu_gradient import KNOWN, Columns, by_scores, load_known
 from vidrec.ops.correlation.gpu_tiles import (
@@ -81,7 +81,7 @@ def gradient(
 
 def shared_memory(channels: int, tiling: Tiling) -> int:
     """Bytes that a block of the kernel by f2 takes: with many channels the most of all."""
-    channels += -channels % CHANNELS
+    channels = round_up(channels, CHANNELS)
     slots = slots_for(channels, tiling, passes=1)
     return (1 + slots) * tile_bytes(channels) + tile_bytes(CHANNELS) + slots * KNOWN * TILE * 4 + BARRIERS
 

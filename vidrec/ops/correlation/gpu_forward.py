@@ -1,5 +1,6 @@
 """The forward pass of `match` on a GPU: the peak of every window first, then the sums around it."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from vidrec.ops.correlation.geometry import CHANNELS, TILE, Tiling
+from vidrec.ops.correlation.geometry import CHANNELS, TILE, Tiling, inside_line
 from vidrec.ops.correlation.gpu_tiles import (
     Place,
     Ref,
@@ -30,10 +31,8 @@ from vidrec.ops.correlation.gpu_tiles import (
 )
 from vidrec.ops.correlation.shapes import Array, Float
 
-LOG2_E = 1.4426950408889634  # the hardware's exponential has base two
-FOUND = (
-    6  # values per query: x and y of the mean offset, the highest score, its column and row, log2 of the weights' sum
-)
+LOG2_E = math.log2(math.e)  # the hardware's exponential has base two
+FOUND = 6  # per query: x and y of the mean offset, the highest score, its column and row, log2 of the sum of weights
 
 
 class Sharpness(NamedTuple):
@@ -235,18 +234,11 @@ def add_outside(
     patch: int,
 ) -> Sums:
     """Adds the positions of the windows that are outside the map, all of one weight; see `geometry.outside`."""
-    rows, sum_y = inside_line(y, size[0], patch)
-    columns, sum_x = inside_line(x, size[1], patch)
+    height, width = size
+    rows, sum_y = inside_line(jnp.minimum(y, height - 1.0), height, patch)  # queries that pad the map are its last
+    columns, sum_x = inside_line(jnp.minimum(x, width - 1.0), width, patch)
     return Sums(
         sums.total + weight * (patch**2 - rows * columns),
         sums.x - weight * (rows * sum_x),
         sums.y - weight * (sum_y * columns),
     )
-
-
-def inside_line(place: Float[Array, "64"], size: int, patch: int) -> tuple[Float[Array, "64"], Float[Array, "64"]]:
-    """How many offsets stay on a line, and their sum; see `geometry.inside_1d`. Places beyond its end are its end's."""
-    reach = float(patch // 2)
-    place = jnp.minimum(place, size - 1.0)
-    low, high = jnp.minimum(place, reach), jnp.minimum(size - 1.0 - place, reach)
-    return low + high + 1, (high * (high + 1) - low * (low + 1)) * 0.5

@@ -16,7 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from vidrec.ops.correlation.batching import fold_pairs
-from vidrec.ops.correlation.geometry import CHANNELS, TILE, Line, line
+from vidrec.ops.correlation.geometry import CHANNELS, TILE, Line, line, round_up
 from vidrec.ops.correlation.gpu_tiles import QUERIES, SCORES, Ref, block_kernel, filled, spread
 from vidrec.ops.correlation.shapes import Array, Float
 
@@ -97,7 +97,7 @@ def shared_memory(layout: Line) -> int:
 
 def slot_rows(patch: int) -> int:
     """Rows of weights in a slot: rows are multiples of 32 bytes long, and copies begin at multiples of 128."""
-    return -(-patch // 4) * 4
+    return round_up(patch, 4)
 
 
 # Kernels

@@ -3,6 +3,7 @@
 A kernel for another kind of GPU than it is compiled on does not raise, it ends the process; so nothing is ever tried.
 """
 
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -33,9 +34,9 @@ class Case(NamedTuple):
       patch: side of the window.
       relu: negative scores count as zero (of `match`).
       mesh: the mesh that the arrays are sharded over, None for a single device.
-      checked: whether a surrounding shard_map checks what varies over its axes.
       pairs: N; None if not known yet.
       operation: match or correlate.
+      checked: whether a surrounding shard_map checks what varies over its axes.
     """
 
     platform: str
@@ -52,28 +53,14 @@ class Case(NamedTuple):
     checked: bool = False
 
 
-def select(
-    platform: str,
-    device_kind: str,
-    dtype: Any,
-    height: int,
-    width: int,
-    channels: int,
-    patch: int,
-    relu: bool = True,
-    mesh: Any = None,
-    *,
-    pairs: int | None = None,
-    operation: str = "match",
-    checked: bool = False,
-) -> Choice:
+def select(*arguments: Any, **options: Any) -> Choice:
     """The implementation that a call without a name takes; the arguments are the attributes of `Case`."""
-    case = Case(platform, device_kind, dtype, height, width, channels, patch, relu, mesh, pairs, operation, checked)
-    kernel = {"tpu": "pallas_tpu", "gpu": "pallas_gpu"}.get(platform)
+    case = Case(*arguments, **options)
+    kernel = {"tpu": "pallas_tpu", "gpu": "pallas_gpu"}.get(case.platform)
     if kernel is None:
-        return Choice("dense", f"there is no kernel for a {platform}")
+        return Choice("dense", f"there is no kernel for a {case.platform}")
     reason = obstacle(kernel, case)
-    return Choice("dense", reason) if reason else Choice(kernel, f"it is made for {device_kind}")
+    return Choice("dense", reason) if reason else Choice(kernel, f"it is made for {case.device_kind}")
 
 
 def obstacle(name: str, case: Case) -> str | None:
@@ -135,10 +122,7 @@ def batch_axes(mesh: AbstractMesh) -> tuple[str, ...]:
 
 def split_over(mesh: AbstractMesh) -> int:
     """Into how many parts."""
-    parts = 1
-    for axis in batch_axes(mesh):
-        parts *= mesh.shape[axis]
-    return parts
+    return math.prod(mesh.shape[axis] for axis in batch_axes(mesh))
 
 
 def surroundings(features: Any = None) -> tuple[str, str, AbstractMesh | None]:
