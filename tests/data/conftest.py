@@ -38,7 +38,12 @@ def make_record(
     )
 
 
-def write_folder(folder: Path, splits: dict[str, Sequence[Sequence[VideoRecord[bytes]]]], name: str = "tiny") -> Path:
+def write_folder(
+    folder: Path,
+    splits: dict[str, Sequence[Sequence[VideoRecord[bytes]]]],
+    name: str = "tiny",
+    classes: ClassList = CLASSES,
+) -> Path:
     """Writes a record folder: of each split the records of each shard."""
     folder.mkdir(parents=True, exist_ok=True)
     described = {}
@@ -47,8 +52,8 @@ def write_folder(folder: Path, splits: dict[str, Sequence[Sequence[VideoRecord[b
             write_shard(folder / shard_name(name, split, number, len(shards)), map(schema.write, records))
             for number, records in enumerate(shards)
         ]
-        described[split] = describe_split(indexes, CLASSES)
-    Manifest(name, "raw", CLASSES, described, {"seed": 0}, "0" * 16).save(folder)
+        described[split] = describe_split(indexes, classes)
+    Manifest(name, "raw", classes, described, {"seed": 0}, "0" * 16).save(folder)
     return folder
 
 

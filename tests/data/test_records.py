@@ -19,6 +19,7 @@ from vidrec.data.openfiles import OpenFiles, Unreadable
 from vidrec.data.records import TFRecordSource, open_records
 from vidrec.data.tfrecord import BadRecord
 from vidrec.errors import UsageError, VidrecError
+from vidrec.labels import ClassList
 
 
 @pytest.fixture
@@ -312,3 +313,44 @@ def test_a_source_serves_grain(source: TFRecordSource, train):
 
     read = grain.MapDataset.source(source).shuffle(seed=1).map(lambda handle: handle.record)
     assert sorted(read) == list(range(14))
+
+
+# Several folders as one source.
+
+
+@pytest.fixture
+def folders(tmp_path: Path, record, write_records: Callable[..., Path]) -> list[Path]:
+    """Two record folders, the second with other classes: its label 0 is "jump", its label 1 "move right"."""
+    first = write_records(tmp_path / "one", {"train": [[record(0), record(1)], [record(2)]]})
+    records = [record(20, label=1), record(21, label=0)]
+    second = write_records(tmp_path / "two", {"train": [records]}, "two", ClassList(["jump", "move right"]))
+    return [first, second]
+
+
+def test_several_folders_are_one_source(folders: list[Path], record):
+    source = open_records(folders, "train")
+    assert (len(source), source.name) == (5, "tiny+two")
+    assert source.classes == ("move left", "move right", "stay", "jump")
+    assert source.labels.tolist() == [0, 1, 2, 1, 3]
+    assert source.member.tolist() == [0, 0, 0, 1, 1]
+    assert source.labels.dtype == source.member.dtype == np.int32
+    wanted = [record(number) for number in (0, 1, 2, 20, 21)]
+    assert [source.video_id(i) for i in range(5)] == [one.video_id for one in wanted]
+    assert [source.read_frames(i, [1]) for i in range(5)] == [[one.frames[1]] for one in wanted]
+    assert open_records(folders, "train[1:]").member.tolist() == [0, 0, 1]
+    turned = open_records(folders[::-1], "train")
+    assert (turned.classes[:2], turned.labels.tolist()) == (("jump", "move right"), [1, 0, 2, 1, 3])
+    assert turned.digest != source.digest
+
+
+def test_a_list_of_one_folder_is_that_folder(tiny_folder: Path, source: TFRecordSource):
+    alone = open_records([tiny_folder], "train")
+    assert repr(alone) == repr(source)
+    assert alone.member.tolist() == [0] * 14
+    assert alone.aside == frozenset()
+
+
+def test_a_label_outside_the_classes_of_its_own_folder_is_told(tmp_path: Path, folders, record, write_records):
+    wrong = write_records(tmp_path / "wrong", {"train": [[record(1, label=3)]]})  # 3 is a class of the union only
+    with pytest.raises(VidrecError, match=r"1 labels are outside 0\.\.3"):
+        open_records([*folders, wrong], "train")

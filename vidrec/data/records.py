@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import index as index_of
 from pathlib import Path
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 from jaxtyping import Int32
@@ -23,6 +23,8 @@ from vidrec.data.splits import parse_split
 from vidrec.data.tfrecord import WAY_OUT, BadRecord, crc32c
 from vidrec.errors import VidrecError
 from vidrec.labels import ClassList
+
+Address = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -54,32 +56,61 @@ class ClipHandle:
         return self.source.decode_frames(self.record, frame_numbers)
 
 
+class Part(NamedTuple):
+    """Some records of a shard.
+
+    Attributes:
+      index: of the shard.
+      start, stop: numbers of the first of them and of the one behind the last.
+      classes: what its labels mean.
+      member: number of the record folder it lies in.
+      aside: numbers, in the shard, of the records that are set aside.
+    """
+
+    index: ShardIndex
+    start: int
+    stop: int
+    classes: ClassList
+    member: int = 0
+    aside: frozenset[int] = frozenset()
+
+
 class TFRecordSource:
     """The videos of one split (or of any list of shards), in a fixed order.
 
     Attributes:
-      name: name of the data set.
+      name: name of the data set; of several ones the names, with "+" between them.
       split: the split expression it was opened with.
       classes: class names in label order, a `ClassList`.
       labels: class of each video, int32 `[N]`.
       num_frames: stored frames of each video, int32 `[N]`.
+      member: number of the record folder each video lies in, int32 `[N]`; all 0 where only one was opened.
+      aside: numbers of the videos that `vidrec verify --repair` has set aside, because they cannot be read.
       digest: of classes, labels and content of all records; the same wherever the files lie.
     """
 
-    def __init__(
-        self, parts: Sequence[tuple[ShardIndex, slice]], classes: Sequence[str], *, name: str, split: str = ""
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], classes: Sequence[str], *, name: str, split: str = "") -> None:
         """Joins parts of shards; `open_records` is the usual way to one.
 
         Raises:
           VidrecError: there is no video, a label is outside the classes, or a video has no frame.
         """
         self.name, self.split, self.classes = name, split, ClassList(classes)
-        self._parts = [(index, rows.indices(len(index))[1]) for index, rows in parts]
-        rows = [index.records[part] for index, part in parts]
+        self._parts = parts
+        rows = [part.index.records[part.start : part.stop] for part in parts]
         self._ends = np.cumsum([len(part) for part in rows], dtype=np.int64)
-        self.labels: Int32[np.ndarray, " n"] = _column(rows, "label", np.int32)
+        labels = [_renumber(of["label"], part.classes, self.classes) for part, of in zip(parts, rows, strict=True)]
+        self.labels: Int32[np.ndarray, " n"] = np.concatenate([np.zeros(0, np.int32), *labels])
         self.num_frames: Int32[np.ndarray, " n"] = _column(rows, "num_frames", np.int32)
+        self.member: Int32[np.ndarray, " n"] = np.repeat(
+            np.array([part.member for part in parts], np.int32), [len(of) for of in rows]
+        )
+        self.aside = frozenset(
+            int(end) - part.stop + record
+            for part, end in zip(parts, self._ends, strict=True)
+            for record in part.aside
+            if part.start <= record < part.stop
+        )
         self.digest: str = manifest.rows_digest(self.classes, _column(rows, "crc", np.uint32), self.labels)
         self._files = OpenFiles()
         self._check()
@@ -188,26 +219,36 @@ class TFRecordSource:
     def _locate(self, i: SupportsIndex) -> tuple[ShardIndex, int]:
         """Returns the shard's index and the record's number in it."""
         i = self._position(i)
-        part = int(np.searchsorted(self._ends, i, side="right"))
-        index, stop = self._parts[part]
-        return index, i - int(self._ends[part]) + stop
+        number = int(np.searchsorted(self._ends, i, side="right"))
+        part = self._parts[number]
+        return part.index, i - int(self._ends[number]) + part.stop
 
 
-def open_records(directory: str | os.PathLike[str], split: str) -> TFRecordSource:
+def open_records(directory: Address | Sequence[Address], split: str) -> TFRecordSource:
     """Opens a split of a record folder, or a part of it: "train", "train[:90%]", "train[100:200]+validation".
+
+    Of several folders it opens that split of each; their videos follow one another, and their classes are united by
+    name, in the order in which they first occur.
 
     Everything is checked from manifest and index alone; no video is read.
 
     Raises:
-      VidrecError: the folder is not there or not finished, there is no such split or it is empty, a shard is missing,
+      VidrecError: a folder is not there or not finished, there is no such split or it is empty, a shard is missing,
         cut off, unreadable or not the one the manifest names, a label is outside the classes, a video has no frame.
     """
-    directory = Path(directory)
+    folders = [directory] if isinstance(directory, str | os.PathLike) else directory
+    opened = [_open_folder(Path(folder), split, member) for member, folder in enumerate(folders)]
+    classes = dict.fromkeys(name for info, _ in opened for name in info.classes)
+    name = "+".join(info.name for info, _ in opened)
+    return TFRecordSource([part for _, parts in opened for part in parts], tuple(classes), name=name, split=split)
+
+
+def _open_folder(directory: Path, split: str, member: int) -> tuple[manifest.Manifest, list[Part]]:
     with reading(directory):
         info = manifest.load(directory)
     allow_files(sum(len(part.shards) for part in info.splits.values()))  # each index is one while it is mapped
     indexes: dict[str, list[ShardIndex]] = {}
-    parts: list[tuple[ShardIndex, slice]] = []
+    parts: list[Part] = []
     for name, start, stop in parse_split(split, {name: part.videos for name, part in info.splits.items()}):
         with reading(directory):
             indexes[name] = indexes.get(name) or [
@@ -215,11 +256,21 @@ def open_records(directory: str | os.PathLike[str], split: str) -> TFRecordSourc
             ]
         at = 0
         for index in indexes[name]:
-            rows = slice(max(start - at, 0), max(stop - at, 0))
-            if rows.start < min(rows.stop, len(index)):
-                parts.append((index, rows))
+            first, last = max(start - at, 0), min(stop - at, len(index))
+            if first < last:
+                parts.append(Part(index, first, last, info.classes, member))
             at += len(index)
-    return TFRecordSource(parts, info.classes, name=info.name, split=split)
+    return info, parts
+
+
+def _renumber(labels: np.ndarray, own: ClassList, united: ClassList) -> Int32[np.ndarray, " n"]:
+    """Turns labels of `own` classes into those of `united`; what is no label of `own` becomes none."""
+    labels = labels.astype(np.int32)
+    if own == united:
+        return labels
+    table = np.array([united.label(name) for name in own], np.int32)
+    known = (labels >= 0) & (labels < len(own))
+    return np.where(known, table[np.where(known, labels, 0)], -1)
 
 
 def _column(rows: list[np.ndarray], name: str, dtype: type[np.generic]) -> np.ndarray:
