@@ -9,8 +9,11 @@ from vidrec.cli import main
 from vidrec.ops.correlation import bench, static
 
 
-def test_all_that_can_run_is_measured_on_the_same_work():
-    report = bench.measure(2, size=6, channels=4, patch=3, rounds=1)
+def test_all_that_can_run_is_measured_on_the_same_work(capsys):
+    setting = ["--pairs", "2", "--size", "4", "--channels", "2", "--patch", "3", "--rounds", "1"]
+    assert main(["bench", "correlation", *setting, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["setting"]["patch"] == 3
     rows = {(row["operation"], row["pass"], row["implementation"]): row for row in report["rows"]}
     assert len(rows) == len(report["rows"]) == 8
     assert {name for _, _, name in rows} == {"dense", "gather"}
@@ -35,10 +38,7 @@ def test_the_floor_counts_what_cannot_be_avoided():
     assert volume == {"bytes": 3 * maps + 2 * 4 * 9 * 4, "flops": 3 * 96, "scores": 0}
 
 
-def test_commands(capsys):
-    command = ["bench", "correlation", "--pairs", "1", "--size", "4", "--channels", "2", "--patch", "3"]
-    assert main([*command, "--rounds", "1", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["setting"]["patch"] == 3
+def test_the_doctor_says_what_runs_here_and_why(capsys):
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["correlation"]["bfloat16"] == {"name": "dense", "reason": "there is no kernel for a cpu"}

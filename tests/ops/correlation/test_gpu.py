@@ -65,10 +65,9 @@ def assert_as_the_reference(operation, f1, f2, **options):
     [
         ((1, 14, 14, 64), 7),  # 16 columns and 4 rows to a tile
         pytest.param((1, 9, 13, 20), 5, marks=pytest.mark.slow),
-        ((1, 3, 70, 8), 5),  # three strips of 32 columns
-        pytest.param(
-            (1, 10, 10, 160), 9, marks=pytest.mark.slow
-        ),  # more near tiles than shared memory keeps, and several groups of channels
+        pytest.param((1, 3, 70, 8), 5, marks=pytest.mark.slow),  # three strips of 32 columns
+        # more near tiles than shared memory keeps, and several groups of channels
+        pytest.param((1, 10, 10, 160), 9, marks=pytest.mark.slow),
     ],
 )
 def test_match_equals_the_reference(shape, patch):
@@ -134,9 +133,8 @@ def test_the_first_of_equal_scores_counts():
     ("shape", "patch", "dtype"),
     [
         ((1, 9, 13, 12), 5, "float32"),
-        pytest.param(
-            (2, 3, 4, 72), 11, "bfloat16", marks=pytest.mark.slow
-        ),  # two groups of channels, a window larger than the map
+        # two groups of channels, a window larger than the map
+        pytest.param((2, 3, 4, 72), 11, "bfloat16", marks=pytest.mark.slow),
     ],
 )
 def test_the_volume_equals_the_reference(shape, patch, dtype):

@@ -57,7 +57,7 @@ def assert_equals_the_reference(operation, f1, f2, interpret=True, **options):
     ("size", "patch", "dtype", "options"),
     [
         ((28, 28), 3, "float32", CODE),
-        ((5, 3), 7, "float32", PAPER),
+        pytest.param((5, 3), 7, "float32", PAPER, marks=pytest.mark.slow),
         ((4, 20), 3, "bfloat16", PAPER),
         pytest.param((3, 65), 1, "float32", CODE, marks=pytest.mark.slow),
     ],
