@@ -108,7 +108,7 @@ def test_command_line_starts_without_heavy_packages():
     assert not HEAVY & modules_loaded_by("import vidrec.cli")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "vidrec/data").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "vidrec/data").rglob("*.py")), ids=lambda path: path.stem)
 def test_data_modules_import_no_jax_and_no_tfds_at_import_time(path):
     """The import contracts hold for jax, anywhere in a module; tensorflow_datasets may be imported inside functions."""
     banned = {"tensorflow_datasets", "tensorflow", "flax"} | ({"jax"} if path.stem != "feed" else set())

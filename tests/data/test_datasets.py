@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vidrec.data.datasets import locate, read_annotations
+from vidrec.data.datasets import Entry, locate, read_annotations
 from vidrec.errors import UsageError, VidrecError
 
 
@@ -24,9 +24,9 @@ def test_list_without_header(tmp_path: Path):
     found = read_list(write(tmp_path / "a.csv", LIST))
     assert found.classes == ("eat", "run", "walk")
     assert found.entries == [
-        ("b/1.mp4", 1, "train", "b/1"),
-        ("a/2.mp4", 2, "train", "a/2"),
-        ("a/3.avi", 0, "test", "a/3"),
+        Entry("b/1.mp4", 1, "train", "b/1"),
+        Entry("a/2.mp4", 2, "train", "a/2"),
+        Entry("a/3.avi", 0, "test", "a/3"),
     ]
 
 
@@ -48,8 +48,8 @@ def test_label_orders(tmp_path: Path):
     file = write(tmp_path / "a.csv", LIST)
     names = write(tmp_path / "names.txt", "walk\nsleep\n\nrun\neat\n")
     assert read_list(file, label_order="file").classes == ("run", "walk", "eat")
-    assert read_list(file, label_order=str(names)).classes == ("walk", "sleep", "run", "eat")
-    assert [entry.label for entry in read_list(file, label_order=str(names)).entries] == [2, 0, 3]
+    assert read_list(file, classes=str(names)).classes == ("walk", "sleep", "run", "eat")
+    assert [entry.label for entry in read_list(file, classes=str(names)).entries] == [2, 0, 3]
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,15 @@ def test_lists_that_are_no_text(tmp_path: Path):
 
 def test_wrong_label_orders(tmp_path: Path):
     file = write(tmp_path / "a.csv", LIST)
-    with pytest.raises(UsageError, match="--label-order filee: choose 'sorted', 'file'"):
+    with pytest.raises(UsageError, match="--label-order filee: choose 'sorted' or 'file'"):
         read_list(file, label_order="filee")
     names = write(tmp_path / "names.txt", "walkk\nrun\neat\n")
     with pytest.raises(VidrecError, match=r"line 2: label 'walk' is not in .*names\.txt \(did you mean 'walkk'\?\)"):
-        read_list(file, label_order=str(names))
+        read_list(file, classes=str(names))
+    with pytest.raises(UsageError, match="--label-order has no effect with --classes"):
+        read_list(file, classes=str(names), label_order="file")
+    with pytest.raises(UsageError, match=r"--classes .*gone\.txt: there is no such file"):
+        read_list(file, classes=str(tmp_path / "gone.txt"))
 
 
 # UCF101

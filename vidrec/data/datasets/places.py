@@ -1,0 +1,95 @@
+"""Where listed videos lie: names that differ in case, other spellings of class folders, folders within folders."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from vidrec.data.datasets.entries import VIDEO_SUFFIXES, Entry
+from vidrec.data.datasets.kinetics import clip_names
+from vidrec.data.openfiles import reading
+
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def locate(root: Path, path: str) -> Path:
+    """Finds a listed file below `root`; names may differ in case from the list, as some of UCF101's do.
+
+    Returns:
+      Its path, which need not exist when nothing like it does.
+
+    Raises:
+      Unreadable: the system does not let a folder on the way be read.
+    """
+    found = root
+    with reading(root / path):
+        for part in Path(path).parts:
+            if not (found / part).exists() and found.is_dir():
+                alike = [entry.name for entry in found.iterdir() if entry.name.casefold() == part.casefold()]
+                part = min(alike, default=part)
+            found = found / part
+    return found
+
+
+def search(entries: Sequence[Entry], roots: Iterable[Path], names: Callable[[Entry], Iterable[str]]) -> dict[str, str]:
+    """Looks through all folders for videos that may lie elsewhere than their listed path says.
+
+    Args:
+      entries: the listed videos; the first folder of a path is the class.
+      roots: folders to look in, to any depth.
+      names: the names without suffix that a video's file may have, the likeliest first.
+
+    Returns:
+      Listed path -> the file. Of several files of one name the one in a folder of its class, else the first by path.
+      Videos that are not found are not in it.
+
+    Raises:
+      Unreadable: the system does not let a folder be read.
+    """
+    files: dict[str, list[str]] = {}
+    for root in roots:
+        for path in _videos(root):
+            files.setdefault(_stem(path), []).append(path)
+    found = {}
+    for entry in entries:
+        of_class = _plain(PurePosixPath(entry.path).parts[0])
+        candidates = [path for name in names(entry) for path in sorted(files.get(name, ()))]
+        in_class = (path for path in candidates if of_class in map(_plain, Path(path).parts[:-1]))
+        if path := next(in_class, next(iter(candidates), None)):
+            found[entry.path] = path
+    return found
+
+
+def find_kinetics(entries: Sequence[Entry], roots: Iterable[Path]) -> dict[str, str]:
+    """Finds clips by their names, whatever their folders are called (`search`)."""
+    return search(entries, roots, lambda entry: clip_names(entry.video_id))
+
+
+def find_hmdb51(entries: Sequence[Entry], roots: Iterable[Path]) -> dict[str, str]:
+    """Finds videos in the folder of their class, at any depth (`search`)."""
+    return search(entries, roots, lambda entry: [_stem(entry.path)])
+
+
+def _videos(root: Path) -> Iterator[str]:
+    """Yields the path of every video below a folder; folders of pictures are not gone through."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    with reading(root):
+        for folder, subfolders, files in os.walk(root, onerror=stop, followlinks=True):
+            subfolders.sort()
+            if files and files[0].lower().endswith(_PICTURES):
+                subfolders.clear()
+            yield from (os.path.join(folder, file) for file in files if file.lower().endswith(VIDEO_SUFFIXES))
+
+
+def _stem(path: str) -> str:
+    """File name without the suffixes of videos, of which downloaders leave two at times (`.mp4.webm`)."""
+    stem, suffix = os.path.splitext(os.path.basename(path))
+    return _stem(stem) if suffix.lower() in VIDEO_SUFFIXES else stem + suffix
+
+
+def _plain(name: str) -> str:
+    """A class or folder name without what spellings of it differ in: case, blanks, underscores, quotes."""
+    return re.sub(r"[\W_]+", "", name.casefold())
