@@ -26,7 +26,7 @@ def make_record(
     pixels = rng.integers(0, 256, (count, 6, 8, 3), np.uint8)
     label = number % 3 if label is None else label
     return VideoRecord(
-        frames=[schema.encode_frame(frame, codec, 95) for frame in pixels],
+        frames=schema.encode_video(pixels, codec, 95, 12.5),
         codec=codec,
         label=label,
         label_text=CLASSES[label] if 0 <= label < len(CLASSES) else "",

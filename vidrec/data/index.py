@@ -109,7 +109,8 @@ class ShardIndex:
             message = f"the frames of record {record} (video '{video_id}') in index {name} are damaged; {REPAIR}"
             raise BadRecord(message, shard=self.shard.name, record=record, video_id=video_id)
         start = int(row["offset"]) + int(row["frames_at"])
-        return start + example.starts_in_list(rows["length"]), rows["length"], rows["crc"]
+        codec = schema.CODECS[row["codec"]]
+        return start + schema.frame_starts(codec, rows["length"]), rows["length"], rows["crc"]
 
     def tobytes(self) -> bytes:
         """Returns the content of the index file."""

@@ -56,11 +56,17 @@ def write_metadata(directory: Path, info: Manifest) -> None:
 
 
 def _features(features: Any, info: Manifest) -> Any:
-    frame = features.Image(shape=(None, None, 3), encoding_format="jpeg") if info.codec == "jpeg" else features.Text()
+    if info.codec == "mp4":
+        stored = {"video": features.Text()}  # of tensorflow-datasets' features, the one for bytes as they are
+    elif info.codec == "jpeg":
+        stored = {"frames": features.Sequence(features.Image(shape=(None, None, 3), encoding_format="jpeg"))}
+    else:
+        stored = {"frames": features.Sequence(features.Text())}
     texts = ("codec", "label_text", "video_id", "source")
     numbers = ("num_frames", "height", "width", "start_frame", "schema")
     return features.FeaturesDict(
-        {"frames": features.Sequence(frame), "label": features.ClassLabel(names=list(info.classes)), "fps": np.float32}
+        stored
+        | {"label": features.ClassLabel(names=list(info.classes)), "fps": np.float32}
         | {name: features.Text() for name in texts}
         | dict.fromkeys(numbers, np.int64)
     )

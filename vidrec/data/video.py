@@ -68,7 +68,7 @@ def read_video(path: str | Path) -> VideoFrames:
         if not path.is_file():
             raise VidrecError(f"video {path} does not exist")
         path.open("rb").close()  # FFmpeg's own codes do not tell a file it may not open from a damaged one
-    av = _import_av()
+    av = import_av()
     try:
         container: Any = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
@@ -96,7 +96,7 @@ def _promised(container: Any, stream: Any, fps: float) -> tuple[int, float]:
 
 
 def _decode(path: Path, container: Any, least: float) -> Iterator[Frame]:
-    av, count = _import_av(), 0
+    av, count = import_av(), 0
     with contextlib.closing(container):
         try:
             for frame in container.decode(video=0):
@@ -146,7 +146,7 @@ def write_mp4(
     Raises:
       VidrecError: there is no frame, a side is odd, or PyAV is not installed.
     """
-    av = _import_av()
+    av = import_av()
     if not len(frames) or frames.shape[1] % 2 or frames.shape[2] % 2:
         raise VidrecError(f"cannot write {path}: frames {frames.shape} must be some, of even height and width")
     options = {"qp": str(qp), "preset": "veryfast", "x264-params": "aq-mode=0:mbtree=0:rc-lookahead=0"}
@@ -161,12 +161,13 @@ def write_mp4(
         container.mux(stream.encode(None))
 
 
-def _import_av() -> Any:
+def import_av(why: str = "video files need PyAV") -> Any:
+    """Imports PyAV, quiet; where it is not installed, the VidrecError says `why` it is needed and how to get it."""
     try:
         import av
         import av.logging
     except ImportError:
-        raise VidrecError("video files need PyAV: pip install 'vidrec[video]'") from None
+        raise VidrecError(f"{why}: pip install 'vidrec[video]'") from None
     av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say is in the errors
     return av
 
