@@ -119,17 +119,34 @@ def _add_convert(verbs: Any) -> None:
         verbs, "convert", _convert, "videos to sharded TFRecords",
         "--dataset ucf101 --root UCF-101 --annotations ucfTrainTestlist --out records/ucf101",
     )  # fmt: skip
-    parser.add_argument("--dataset", required=True, help="annotation format: list (CSV of path,label,split) | ucf101")
+    parser.add_argument(
+        "--dataset", required=True,
+        help="annotation format: list (CSV of path,label,split) | jsonl | tsm (folder num_frames label) | ucf101 | "
+        "hmdb51 | ssv1 | ssv2 | jester | kinetics400",
+    )  # fmt: skip
     parser.add_argument("--root", required=True, help="folder that the annotated paths start from")
-    parser.add_argument("--annotations", required=True, help="annotation file (list) or folder (ucf101)")
+    parser.add_argument(
+        "--annotations", required=True, help="annotation file (list, jsonl, tsm) or folder of the official files"
+    )
     parser.add_argument("--out", required=True, help="folder of records to write")
     parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     parser.add_argument("--short-side", type=int, default=256, help="pixels; 0 keeps the size (default: %(default)s)")
-    parser.add_argument("--quality", type=int, default=95, help="of JPEG frames (default: %(default)s)")
-    parser.add_argument("--codec", choices=("jpeg", "raw"), default="jpeg", help="of frames (default: %(default)s)")
+    parser.add_argument("--quality", type=int, default=95, help="of jpeg and mp4, 1 to 100 (default: %(default)s)")
+    parser.add_argument(
+        "--codec", choices=("jpeg", "mp4", "raw"), default="jpeg",
+        help="how frames are stored: jpeg, fastest to read; mp4, a third to a seventh of the size; raw, exact pixels "
+        "(default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--videos-per-shard", type=int, default=64, help="at most (default: %(default)s)")
-    parser.add_argument("--split-number", type=int, choices=(1, 2, 3), help="of UCF101's three splits (default: 1)")
-    parser.add_argument("--label-order", choices=("file", "sorted"), help="order of a list's classes (default: sorted)")
+    parser.add_argument("--split-number", type=int, choices=(1, 2, 3), help="of ucf101 and hmdb51 (default: 1)")
+    parser.add_argument(
+        "--label-order", choices=("file", "sorted"),
+        help="of the classes of list, jsonl, ssv1, jester and kinetics400 (default: sorted, as TSM has it; "
+        "file: as they are listed, as MMAction2 has it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--classes", help="file with one class name per line, in label order (instead of --label-order; for tsm, too)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the order of records (default: %(default)s)")
 
 
@@ -142,7 +159,7 @@ def _convert(args: argparse.Namespace) -> tuple[Any, str]:
             args.dataset, args.root, args.annotations, args.out,
             workers=args.workers, short_side=args.short_side, quality=args.quality, codec=args.codec,
             videos_per_shard=args.videos_per_shard, split_number=args.split_number,
-            label_order=args.label_order, seed=args.seed, progress=progress,
+            label_order=args.label_order, classes=args.classes, seed=args.seed, progress=progress,
         )  # fmt: skip
     return report.as_dict(), report.text()
 

@@ -9,63 +9,38 @@ else Pillow: which one is a setting of the plan, so a folder begun with one is n
 """
 
 import errno
+import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vidrec.data import images, manifest, schema, workfolder
-from vidrec.data.datasets import Entry, effective_options, locate, read_annotations
-from vidrec.data.manifest import Manifest
+from vidrec.data import archives, images, manifest, schema, workfolder
+from vidrec.data.convert_report import ConvertReport, make_report
+from vidrec.data.datasets import (
+    ARCHIVES,
+    FINDERS,
+    OWN_LISTS,
+    Annotations,
+    Entry,
+    effective_options,
+    locate,
+    read_annotations,
+)
 from vidrec.data.openfiles import Unreadable
 from vidrec.data.plan import Plan, ShardPlan, file_safe, make_plan
 from vidrec.data.pool import Progress, Tick, run_tasks, usable_cores
 from vidrec.data.schema import VideoRecord
 from vidrec.data.shards import describe, write_shard
-from vidrec.data.video import read_video
+from vidrec.data.video import VideoFrames, read_video
 from vidrec.data.workfolder import Skipped
 from vidrec.errors import UsageError, VidrecError
 from vidrec.labels import ClassList
 
-
-@dataclass
-class ConvertReport:
-    """What `convert` did.
-
-    Attributes:
-      out: the record folder.
-      name: of the data set.
-      digest: of its content.
-      videos: number of videos in the records, by split.
-      frames: number of frames in the records.
-      skipped: `path`, `why` and `shard` of each listed video that is not in the records.
-      made: number of shards written by this call; 0 where everything was there.
-    """
-
-    out: str
-    name: str
-    digest: str
-    videos: dict[str, int]
-    frames: int
-    skipped: Skipped
-    made: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
-        return asdict(self)
-
-    def text(self) -> str:
-        """The report for people, with the first skipped videos."""
-        splits = ", ".join(f"{split} {videos}" for split, videos in self.videos.items())
-        content = f"{sum(self.videos.values())} videos ({splits}), {self.frames} frames, {len(self.skipped)} skipped"
-        if not self.made:
-            return f"{self.out} is done already, nothing to do: {content}"
-        lines = [f"{self.out}: {content}", *(f"skipped {skip['path']}: {skip['why']}" for skip in self.skipped[:10])]
-        if len(self.skipped) > 10:
-            lines.append(f"... and {len(self.skipped) - 10} more, listed in {manifest.FILE_NAME}")
-        return "\n".join(lines)
+_LEAST_OF_PIECE = 0.9  # of its frames; ends are often given in whole seconds, a little late
 
 
 def convert(
@@ -92,29 +67,30 @@ def convert(
 
     Args:
       dataset: annotation format, one of `datasets.READERS`.
-      root: folder that listed paths start from.
+      root: folder that listed paths start from; for HMDB51 also the archive hmdb51_org.rar, or a folder of archives.
       annotations: file or folder of annotations.
       out: folder to write.
-      name: of the data set; by default that of the annotation format, or of `root` for the format "list".
+      name: of the data set; by default that of the annotation format, or of `root` for one's own lists.
       workers: processes; one per core by default.
       short_side: larger videos are made smaller to this short side, in pixels; 0 keeps every size.
-      quality: of JPEG frames, 1 to 100.
+      quality: of the codecs jpeg and mp4, 1 to 100.
       codec: one of `schema.CODECS`.
       videos_per_shard: at most so many videos share a file.
       seed: of the order of the records.
       progress: called with (videos done, videos in all).
-      options: of the annotation format (`split_number`, `label_order`).
+      options: of the annotation format (`split_number`, `label_order`, `classes`).
 
     Raises:
       UsageError: wrong arguments. VidrecError: wrong annotations, a folder made with other settings, not one readable
         video, no right to read one, no room or no right to write; what is complete by then is kept.
     """
     root, annotations, out = Path(root), Path(annotations), Path(out)
-    _check_arguments(root, out, workers, short_side, quality, codec, videos_per_shard)
+    _check_root(dataset, root)
+    _check_arguments(out, workers, short_side, quality, codec, videos_per_shard)
     listed = read_annotations(dataset, annotations, options)
     settings = {
         "dataset": dataset,
-        **effective_options(dataset, options),
+        **_recorded(effective_options(dataset, options)),
         "short_side": short_side,
         "codec": codec,
         "quality": quality,
@@ -122,20 +98,31 @@ def convert(
         "seed": seed,
         "image_library": images.BACKEND,  # each encodes JPEG a little differently
     }
-    default_name = root.resolve().name if dataset == "list" else dataset
+    default_name = root.resolve().name if dataset in OWN_LISTS else dataset
     plan = make_plan(file_safe(name or default_name), settings, listed)
     try:
         with workfolder.locked(out):
-            return _carry_out(plan, root, out, workers or usable_cores(), progress)
+            made = _carry_out(plan, root, out, workers or usable_cores(), progress)
+            return _report(out, plan, listed, made)
     except OSError as error:
         raise VidrecError(_storage_trouble(error, out)) from None
 
 
-def _check_arguments(
-    root: Path, out: Path, workers: int | None, short_side: int, quality: int, codec: str, videos_per_shard: int
-) -> None:
-    if not root.is_dir():
+def _recorded(options: dict[str, Any]) -> dict[str, Any]:
+    """Of a file of class names only the name, lest the records depend on where it lies; its content is the classes."""
+    if classes := options.get("classes"):
+        return options | {"classes": Path(classes).name}
+    return {name: value for name, value in options.items() if name != "classes"}
+
+
+def _check_root(dataset: str, root: Path) -> None:
+    if not root.is_dir() and not (dataset in ARCHIVES and root.is_file() and archives.archive_name(root)):
         raise VidrecError(f"folder of videos {root} does not exist; give it with --root")
+
+
+def _check_arguments(
+    out: Path, workers: int | None, short_side: int, quality: int, codec: str, videos_per_shard: int
+) -> None:
     if out.exists() and not out.is_dir():
         raise VidrecError(f"{out} is a file; choose a folder with --out")
     if codec not in schema.CODECS:
@@ -150,50 +137,69 @@ def _check_arguments(
             raise UsageError(f"{flag} {value}: should be from {least} to {most}")
 
 
-def _carry_out(plan: Plan, root: Path, out: Path, workers: int, progress: Progress | None) -> ConvertReport:
-    done = workfolder.load_finished(plan, out)
-    if done is not None:
-        return _report(out, done, made=0)
+def _carry_out(plan: Plan, root: Path, out: Path, workers: int, progress: Progress | None) -> int:
+    """Makes what is missing; returns the number of shards made."""
+    if workfolder.load_finished(plan, out) is not None:
+        return 0
     notes = workfolder.start(plan, out)
     missing = [shard for shard in plan.shards if shard.file not in notes]
     skipped = [skip for note in notes.values() for skip in note.skipped]
-    task = partial(_convert_shard, root=root, out=out, settings=plan.settings, classes=plan.classes)
-    videos_left = sum(len(shard.entries) for shard in missing)
-    results = run_tasks(
-        task, missing, workers=workers, done=plan.videos - videos_left, total=plan.videos, progress=progress
-    )
+    tasks = [_Task(shard, found) for shard, found in zip(missing, _find(plan, missing, root, out), strict=True)]
+    work = partial(_convert_shard, root=root, out=out, settings=plan.settings, classes=plan.classes)
+    done = plan.videos - sum(len(shard.entries) for shard in missing)
+    results = run_tasks(work, tasks, workers=workers, done=done, total=plan.videos, progress=progress)
     skipped = sorted([*skipped, *(skip for result in results for skip in result)], key=lambda skip: skip["path"])
     if len(skipped) == plan.videos:
         workfolder.discard(plan, out)
         first = f"the first is {skipped[0]['path']}: {skipped[0]['why']}"
         raise VidrecError(f"not one of the {plan.videos} listed videos can be read; is --root right? ({first})")
-    return _report(out, workfolder.finish(plan, out, skipped), made=len(missing))
+    workfolder.finish(plan, out, skipped)
+    return len(missing)
 
 
-def _report(out: Path, result: Manifest, *, made: int) -> ConvertReport:
-    videos = {name: split.videos for name, split in result.splits.items()}
-    frames = sum(split.frames for split in result.splits.values())
-    return ConvertReport(str(out), result.name, result.digest, videos, frames, result.skipped, made)
+def _report(out: Path, plan: Plan, listed: Annotations, made: int) -> ConvertReport:
+    counts = dict(Counter(entry.split for entry in listed.entries))
+    return make_report(out, manifest.load(out), counts, listed.official, made)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A shard, and where its videos lie that lie elsewhere than listed: listed path -> file."""
+
+    shard: ShardPlan
+    found: dict[str, str]
+
+
+def _find(plan: Plan, shards: list[ShardPlan], root: Path, out: Path) -> list[dict[str, str]]:
+    """Of each shard the videos that lie elsewhere than listed, after unpacking what is still in archives."""
+    dataset, roots = plan.settings["dataset"], [root]
+    if shards and dataset in ARCHIVES:
+        unpacked = workfolder.unpack(out, archives.find_archives(root, ARCHIVES[dataset](plan.classes)))
+        roots = [folder for folder in (root, unpacked) if folder.is_dir()]
+    if not shards or dataset not in FINDERS:
+        return [{} for _ in shards]
+    found = FINDERS[dataset]([entry for shard in shards for entry in shard.entries], roots)
+    return [{entry.path: found[entry.path] for entry in shard.entries if entry.path in found} for shard in shards]
 
 
 def _convert_shard(
-    shard: ShardPlan, tick: Tick, *, root: Path, out: Path, settings: dict[str, Any], classes: ClassList
+    task: _Task, tick: Tick, *, root: Path, out: Path, settings: dict[str, Any], classes: ClassList
 ) -> Skipped:
     """Writes one shard, its index and its note; returns the videos that had to be left out."""
     skipped: Skipped = []
+    shard = task.shard
 
     def payloads() -> Iterator[bytes]:
         for entry in shard.entries:
-            path = locate(root, entry.path)
+            path = locate(root, task.found.get(entry.path, entry.path))
             try:
                 record = make_record(entry, path, settings, classes)
             except Unreadable:
                 raise
             except VidrecError as error:
                 # The path as listed: the manifest does not depend on where the videos lie.
-                skipped.append(
-                    {"path": entry.path, "why": str(error).replace(str(path), entry.path), "shard": shard.file}
-                )
+                why, kind = str(error).replace(str(path), entry.path), "damaged" if path.exists() else "missing"
+                skipped.append({"path": entry.path, "why": why, "kind": kind, "shard": shard.file})
             else:
                 yield schema.write(record)
             tick()
@@ -204,7 +210,7 @@ def _convert_shard(
 
 
 def make_record(entry: Entry, path: Path, settings: dict[str, Any], classes: ClassList) -> VideoRecord[bytes]:
-    """Reads one video and makes its record.
+    """Reads one video, or a piece of one, and makes its record.
 
     Args:
       entry: what the annotations say of it.
@@ -216,21 +222,41 @@ def make_record(entry: Entry, path: Path, settings: dict[str, Any], classes: Cla
       VidrecError: it does not exist or cannot be decoded to its end; Unreadable: the system refuses to read it.
     """
     short_side, codec, quality = (settings[name] for name in ("short_side", "codec", "quality"))
-    video, size, frames = read_video(path), (0, 0), []
-    for frame in video:
-        size = size if frames else _stored_size(frame, short_side)
-        frames.append(schema.encode_frame(images.resize(frame, *size), codec, quality))
+    video = read_video(path)
+    frames = _piece(video, entry)
+    first = next(frames)
+    size = _stored_size(first, short_side)
+    resized = (images.resize(frame, *size) for frame in itertools.chain([first], frames))
     return VideoRecord(
-        frames=frames,
+        frames=schema.encode_video(resized, codec, quality, video.fps),
         codec=codec,
         label=entry.label,
-        label_text=classes[entry.label],
+        label_text=classes[entry.label] if entry.label >= 0 else "",
         video_id=entry.video_id,
         source=entry.path,
         height=size[0],
         width=size[1],
         fps=video.fps,
+        start_frame=round(entry.start * video.fps),
     )
+
+
+def _piece(video: VideoFrames, entry: Entry) -> Iterator[images.Frame]:
+    """The frames from `entry.start` to `entry.end` (seconds), all of them where neither is given."""
+    if not entry.start and entry.end is None:
+        yield from video
+        return
+    if not video.fps:
+        raise VidrecError(f"{video.path} has no frame rate, so it cannot be cut by seconds; leave out start and end")
+    first = round(entry.start * video.fps)
+    last = None if entry.end is None else max(first + 1, round(entry.end * video.fps))
+    count = 0
+    for number, frame in enumerate(itertools.islice(video, last)):
+        if number >= first:
+            count += 1
+            yield frame
+    if count < _LEAST_OF_PIECE * (1 if last is None else last - first):
+        raise VidrecError(f"{video.path} ends before the piece from {entry.start:g} to {entry.end} seconds does")
 
 
 def _stored_size(frame: images.Frame, short_side: int) -> tuple[int, int]:

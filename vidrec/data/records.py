@@ -6,6 +6,7 @@ can be pickled. Files are opened when first read, in each process for itself.
 
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from operator import index as index_of
 from pathlib import Path
@@ -18,13 +19,14 @@ from vidrec.data import manifest, schema
 from vidrec.data.images import BadFrame, Frame
 from vidrec.data.index import ShardIndex
 from vidrec.data.openfiles import OpenFiles, allow_files, reading
+from vidrec.data.remote import Address, Place, RemotePath, place
 from vidrec.data.shards import open_shard
 from vidrec.data.splits import parse_split
 from vidrec.data.tfrecord import WAY_OUT, BadRecord, crc32c
 from vidrec.errors import VidrecError
 from vidrec.labels import ClassList
 
-Address = str | os.PathLike[str]
+_REQUESTS = 16
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,11 @@ class TFRecordSource:
         if not len(self):
             raise VidrecError(f"{where} holds no video; choose another split or convert again")
         wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        if len(wrong) and (self.labels[wrong] == -1).all():
+            raise VidrecError(
+                f"{where}: {len(wrong)} of {len(self)} videos have no label (as in test splits whose labels are not "
+                "published), so it is no use for training or evaluation; choose another split"
+            )
         if len(wrong):
             raise VidrecError(
                 f"{where}: {len(wrong)} labels are outside 0..{len(self.classes) - 1}, the first is "
@@ -163,15 +170,18 @@ class TFRecordSource:
         """
         index, record = self._locate(i)
         offsets, lengths, crcs = index.frame_table(record)
-        frames: dict[int, bytes] = {}
         numbers = [index_of(number) for number in frame_numbers]
-        for number in numbers:
+        distinct = list(dict.fromkeys(numbers))
+        for number in distinct:
             if not 0 <= number < len(offsets):
                 raise IndexError(f"video '{index.video_id(record)}' has {len(offsets)} frames, not one number {number}")
-            if number not in frames:
-                frames[number] = self._read(index, record, int(offsets[number]), int(lengths[number]))
-                if crc32c(frames[number]) != crcs[number]:
-                    raise self._bad(index, record, f"frame {number} is damaged (its CRC does not match)")
+        ranges = [(int(offsets[number]), int(lengths[number])) for number in distinct]
+        frames = dict(zip(distinct, self._read(index.shard, ranges), strict=True))
+        for number, frame in frames.items():
+            if len(frame) != lengths[number]:
+                raise self._bad(index, record, "the shard was cut off while in use")
+            if crc32c(frame) != crcs[number]:
+                raise self._bad(index, record, f"frame {number} is damaged (its CRC does not match)")
         return [frames[number] for number in numbers]
 
     def decode_frames(self, i: SupportsIndex, frame_numbers: Iterable[SupportsIndex]) -> list[Frame]:
@@ -198,12 +208,11 @@ class TFRecordSource:
         except BadFrame as error:
             raise self._bad(index, record, str(error)) from None
 
-    def _read(self, index: ShardIndex, record: int, offset: int, length: int) -> bytes:
-        with reading(index.shard):
-            data = self._files.read(index.shard, offset, length)
-        if len(data) != length:
-            raise self._bad(index, record, "the shard was cut off while in use")
-        return data
+    def _read(self, shard: Place, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        with reading(shard):
+            if isinstance(shard, RemotePath):
+                return shard.read_ranges(ranges)
+            return [self._files.read(shard, offset, length) for offset, length in ranges]
 
     def _bad(self, index: ShardIndex, record: int, why: str) -> BadRecord:
         video_id = index.video_id(record)
@@ -232,28 +241,33 @@ def open_records(directory: Address | Sequence[Address], split: str) -> TFRecord
 
     Everything is checked from manifest and index alone; no video is read.
 
+    Args:
+      directory: a record folder or several, each a local path or an address that fsspec knows (`gs://`, `https://`,
+        `memory://`). Of remote ones the index files are read whole and kept in memory, eight bytes per frame; frames
+        are read one by one.
+      split: as above.
+
     Raises:
       VidrecError: a folder is not there or not finished, there is no such split or it is empty, a shard is missing,
         cut off, unreadable or not the one the manifest names, a label is outside the classes, a video has no frame.
     """
     folders = [directory] if isinstance(directory, str | os.PathLike) else directory
-    opened = [_open_folder(Path(folder), split, member) for member, folder in enumerate(folders)]
+    opened = [_open_folder(place(folder), split, member) for member, folder in enumerate(folders)]
     classes = dict.fromkeys(name for info, _ in opened for name in info.classes)
     name = "+".join(info.name for info, _ in opened)
     return TFRecordSource([part for _, parts in opened for part in parts], tuple(classes), name=name, split=split)
 
 
-def _open_folder(directory: Path, split: str, member: int) -> tuple[manifest.Manifest, list[Part]]:
+def _open_folder(directory: Place, split: str, member: int) -> tuple[manifest.Manifest, list[Part]]:
     with reading(directory):
         info = manifest.load(directory)
-    allow_files(sum(len(part.shards) for part in info.splits.values()))  # each index is one while it is mapped
+    if isinstance(directory, Path):
+        allow_files(sum(len(part.shards) for part in info.splits.values()))  # each index is one while it is mapped
     indexes: dict[str, list[ShardIndex]] = {}
     parts: list[Part] = []
     for name, start, stop in parse_split(split, {name: part.videos for name, part in info.splits.items()}):
         with reading(directory):
-            indexes[name] = indexes.get(name) or [
-                open_shard(directory, shard, info.classes) for shard in info.splits[name].shards
-            ]
+            indexes[name] = indexes.get(name) or _open_shards(directory, info.splits[name].shards, info.classes)
         at = 0
         for index in indexes[name]:
             first, last = max(start - at, 0), min(stop - at, len(index))
@@ -263,14 +277,21 @@ def _open_folder(directory: Path, split: str, member: int) -> tuple[manifest.Man
     return info, parts
 
 
+def _open_shards(directory: Place, shards: Sequence[manifest.Shard], classes: ClassList) -> list[ShardIndex]:
+    if isinstance(directory, Path):
+        return [open_shard(directory, shard, classes) for shard in shards]
+    with ThreadPoolExecutor(_REQUESTS) as threads:  # each waits for answers most of the time
+        return list(threads.map(lambda shard: open_shard(directory, shard, classes), shards))
+
+
 def _renumber(labels: np.ndarray, own: ClassList, united: ClassList) -> Int32[np.ndarray, " n"]:
-    """Turns labels of `own` classes into those of `united`; what is no label of `own` becomes none."""
+    """Turns labels of `own` classes into those of `united`; -1 stays, another that `own` lacks is outside."""
     labels = labels.astype(np.int32)
     if own == united:
         return labels
     table = np.array([united.label(name) for name in own], np.int32)
     known = (labels >= 0) & (labels < len(own))
-    return np.where(known, table[np.where(known, labels, 0)], -1)
+    return np.where(known, table[np.where(known, labels, 0)], np.where(labels == -1, -1, len(united))).astype(np.int32)
 
 
 def _column(rows: list[np.ndarray], name: str, dtype: type[np.generic]) -> np.ndarray:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vidrec.data import manifest, tfds
+from vidrec.data import archives, manifest, tfds
 from vidrec.data.index import index_path, open_index
 from vidrec.data.manifest import Manifest, Shard
 from vidrec.data.plan import Plan, difference
@@ -26,7 +26,8 @@ NAME = ".convert"
 _NOTE = ".done.json"
 
 Skipped = list[dict[str, str]]
-"""Of listed videos that are not in the records: `path`, `why`, and `shard`, the file where each would be."""
+"""Of listed videos that are not in the records: `path`, `why`, `kind` ("missing" or "damaged"), and `shard`, the file
+where each would be."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,13 @@ def start(plan: Plan, out: Path) -> dict[str, Note]:
 def write_note(out: Path, note: Note) -> None:
     """Notes that a shard and its index are in their places."""
     write_json(out / NAME / f"{note.shard.file}{_NOTE}", asdict(note))
+
+
+def unpack(out: Path, files: list[Path]) -> Path:
+    """Unpacks archives below the work folder, where they stay until the conversion is finished; returns the folder."""
+    folder = out / NAME / "unpacked"
+    archives.unpack(files, folder)
+    return folder
 
 
 def discard(plan: Plan, out: Path) -> None:
