@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from vidrec.data import augment, images, sampling
+from vidrec.data.order import candidates
 from vidrec.data.records import TFRecordSource
 from vidrec.data.tfrecord import BadRecord
 from vidrec.errors import UsageError, VidrecError
@@ -123,24 +125,26 @@ class ClipSpec:
 
 
 class TrainReader:
-    """Record number and generator -> one training element; unreadable records are replaced by the next readable one."""
+    """Record number and generator -> one training element; unreadable records are replaced by the next readable one.
 
-    def __init__(self, source: TFRecordSource, spec: ClipSpec):
+    The next one is what `following` says (vidrec.data.order), by default the next number; never one set aside.
+    """
+
+    def __init__(self, source: TFRecordSource, spec: ClipSpec, following: Int[np.ndarray, " n"] | None = None):
         self.source = source
         self.spec = spec
+        self.following = (np.arange(len(source)) + 1) % len(source) if following is None else following
         self.mirror = mirror_pairs(source.classes)
         self.one_sided = frozenset(one_sided(source.classes))
 
     def __call__(self, record: int, rng: np.random.Generator) -> Batch:
         """Returns one element of a Batch (no leading axis)."""
-        record = int(record)
-        for _ in range(len(self.source)):
+        for candidate in candidates(int(record), self.following, self.source.aside):
             try:
-                return self._read(record, rng)
+                return self._read(candidate, rng)
             except BadRecord:
                 if self.spec.on_bad == "raise":
                     raise
-                record = (record + 1) % len(self.source)
         raise VidrecError(f"no record of {self.source!r} can be read; run `vidrec verify` on the folder")
 
     def _read(self, record: int, rng: np.random.Generator) -> Batch:
@@ -174,8 +178,8 @@ class TrainReader:
 class EvalReader:
     """Position in an evaluation -> one element: view `position % views` of record `position // views`.
 
-    Positions past the last record are padding (record -1). A record that cannot be read keeps its number, but is not
-    valid; nothing takes its place.
+    Positions past the last record are padding (record -1). A record that is set aside or cannot be read keeps its
+    number, but is not valid; nothing takes its place.
     """
 
     def __init__(self, source: TFRecordSource, spec: ClipSpec, clips: int, crops: int):
@@ -194,6 +198,8 @@ class EvalReader:
         if record >= len(self.source):
             return self._blank(-1, -1)
         label = int(self.source.labels[record])
+        if record in self.source.aside:
+            return self._blank(record, label)
         try:
             clip = self._read(record, *divmod(view, self.crops))
         except BadRecord:

@@ -1,6 +1,6 @@
 """From records to per-host batches: grain's random-access pipeline with one integer, the global step, as its position.
 
-    records -> plan (shuffle, repeat) -> read (sample, decode, crop, flip) -> host block -> batch -> step
+    records -> order (shuffled, repeated) -> read (sample, decode, crop, flip) -> host block -> batch -> step
 
 Everything random depends on the global position only, so the stream is the same, bit for bit, for any number of loader
 processes, for any number of hosts, and after a restart at any step. Each host reads a contiguous block of the global
@@ -11,10 +11,10 @@ import atexit
 import functools
 import gc
 import logging
+import re
 import shutil
 import signal
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ from absl import flags
 from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 
 from vidrec.data.clips import ClipSpec, EvalReader, TrainReader
+from vidrec.data.order import record_order, seed_of
 from vidrec.data.records import TFRecordSource
 from vidrec.errors import UsageError, VidrecError
 from vidrec.types import Batch
@@ -30,6 +31,11 @@ from vidrec.types import Batch
 logger = logging.getLogger(__name__)
 
 _BUFFERED_BATCHES = 2  # per loader process; grain's default of 500 elements would hold gigabytes of clips
+
+_WAYS_OUT: dict[int, str] = {
+    signal.SIGKILL: "memory may have run out, so lower data.workers or data.threads",
+    signal.SIGBUS: "/dev/shm is full, so give the container more (docker --shm-size) or set data.workers=0",
+}
 
 
 class HostBlocks(grain.MapDataset):
@@ -81,22 +87,55 @@ class Loader:
 class StepIterator(grain.DatasetIterator):
     """Iterates over batches from any one on; its whole state is `{"version": 1, "step": k}`.
 
-    Use it as a context manager: leaving it ends the loader processes and frees their shared memory.
+    Use it as a context manager: leaving it ends the loader processes and frees their shared memory. An error is final:
+    every later call raises it again, as what grain would give then leaves out batches without a word.
     """
 
     def __init__(self, batches: grain.MapDataset, loader: Loader, batch_bytes: int, step: int = 0):
         super().__init__()
         self._batches, self._loader, self._batch_bytes = batches, loader, batch_bytes
         self._step, self._iterator = step, None
+        self._first = step  # of the iterator
+        self._error: VidrecError | None = None
 
     def __next__(self) -> Batch:
+        if self._error is not None:
+            raise self._error
         if self._step >= len(self._batches):
             raise StopIteration
-        if self._iterator is None:
-            self._iterator = self._loader.iterate(self._batches[self._step :], self._batch_bytes)
-        batch = next(self._iterator)
+        try:
+            batch = self._read()
+        except VidrecError as error:
+            self._end_with(error)
+            raise
+        except Exception as error:
+            explained = self._explained(error)
+            self._end_with(explained)
+            raise explained from error
         self._step += 1
         return batch
+
+    def _read(self) -> Batch:
+        if self._iterator is None:
+            self._first = self._step
+            self._iterator = self._loader.iterate(self._batches[self._step :], self._batch_bytes)
+        return next(self._iterator)
+
+    def _end_with(self, error: VidrecError) -> None:
+        self._error = error
+        self.close()
+
+    def _explained(self, error: Exception) -> VidrecError:
+        """One sentence about what is no error of vidrec's own."""
+        workers = self._loader.workers
+        status = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error)) if workers else None
+        if status is None:
+            return VidrecError(f"batch {self._step} cannot be read: {type(error).__name__}: {error}")
+        code = int(status[1])
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        advice = _WAYS_OUT.get(-code, "what it said stands above")
+        number = (self._step - self._first) % workers + 1  # batches come from the processes in turns
+        return VidrecError(f"loader process {number} of {workers} {how}: {advice}; a run goes on from its checkpoint")
 
     def get_state(self) -> dict[str, int]:
         """The position: the step whose batch comes next."""
@@ -105,7 +144,7 @@ class StepIterator(grain.DatasetIterator):
     def set_state(self, state: Mapping[str, int]) -> None:
         """Moves to the step of `state`."""
         self.close()
-        self._step = state["step"]
+        self._step, self._error = state["step"], None
 
     def close(self) -> None:
         """Ends the loader processes and threads; the next batch would start new ones."""
@@ -125,7 +164,7 @@ class TrainPlan:
     """Which record each global position reads, and the batches made of them.
 
     Attributes:
-      records: position -> record number wanted there; each epoch is a permutation.
+      records: position -> record number wanted there (vidrec.data.order).
       batches: step - first_step -> this host's part of the global batch.
       replaced: record numbers that could not be read since the beginning of the run, as noticed by `audit`.
     """
@@ -181,17 +220,20 @@ def train_plan(
     batch_size: int,
     seed: int,
     max_bad: float = 0.001,
+    balance: str = "none",
+    mixture: Sequence[float] = (),
     first_step: int = 0,
     first_clip: int = 0,
     replaced: Iterable[int] = (),
     host: int = 0,
     hosts: int = 1,
 ) -> TrainPlan:
-    """The endless training stream of one host.
+    """The endless training stream of one host; an epoch is as many clips as there are records, however ordered.
 
     Args:
       batch_size: clips of the global batch.
-      seed: of the run; the shuffle also depends on the records' content, so that neighbouring seeds share no epoch.
+      seed: of the run.
+      balance, mixture: of the order (vidrec.data.order.record_order).
       first_step, first_clip, replaced: where a restarted run goes on: the step, the clips drawn and the records
         replaced until then.
       host: number of this host among `hosts`.
@@ -203,11 +245,12 @@ def train_plan(
         raise UsageError(
             f"the split has {len(source)} records, fewer than one batch of {batch_size}: lower train.batch_size"
         )
-    records = grain.MapDataset.range(len(source)).shuffle(seed=_seed("shuffle", seed, source.digest)).repeat(None)
-    clips = records.random_map(TrainReader(source, spec), seed=_seed("clips", seed, source.digest))
+    order = record_order(source, seed=seed, balance=balance, mixture=mixture)
+    reader = TrainReader(source, spec, order.following)
+    clips = order.records.random_map(reader, seed=seed_of("clips", seed, source.digest))
     blocks = HostBlocks(clips[first_clip:], batch_size, host, hosts)
     batches = blocks.batch(batch_size // hosts, drop_remainder=True)
-    return TrainPlan(source, records, batches, batch_size, host, max_bad, first_step, first_clip, set(replaced))
+    return TrainPlan(source, order.records, batches, batch_size, host, max_bad, first_step, first_clip, set(replaced))
 
 
 def eval_batches(
@@ -225,10 +268,6 @@ def eval_batches(
     padded = -(-views // batch_size) * batch_size
     elements = grain.MapDataset.range(padded).map(EvalReader(source, spec, clips, crops))
     return HostBlocks(elements, batch_size, host, hosts).batch(batch_size // hosts, drop_remainder=True)
-
-
-def _seed(purpose: str, seed: int, digest: str) -> int:
-    return zlib.crc32(f"{purpose}/{seed}/{digest}".encode())
 
 
 def _ignore_interrupts(worker: int, workers: int) -> None:
