@@ -7,18 +7,18 @@ covered by a CRC: header, records and ids are checked on opening, the frame rows
 
 import logging
 import mmap
-import os
 import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Int64, UInt32
 
 from vidrec.data import example, schema, tfrecord
 from vidrec.data.example import Span
+from vidrec.data.remote import Place, RemotePath, read_ranges
 from vidrec.data.schema import VideoRecord
 from vidrec.data.tfrecord import BadRecord, Location, crc32c
 from vidrec.errors import VidrecError
@@ -62,15 +62,15 @@ class ShardIndex:
     """The index of one shard, over the bytes of an index file.
 
     These are a memory map (pickled as the path, so that a worker maps the file again), or bytes in memory where the
-    file could not be written.
+    file could not be written or is a remote one (pickled as they are, so that workers start without asking for it).
 
     Attributes:
-      shard: path of the shard.
+      shard: path or address of the shard.
       records: structured array `[n]` of `RECORD`.
       frames: structured array `[all frames]` of `FRAME`.
     """
 
-    def __init__(self, shard: Path, data: bytes | mmap.mmap) -> None:
+    def __init__(self, shard: Place, data: bytes | mmap.mmap) -> None:
         self.shard, self._data = shard, data
         self.shard_bytes, records, frames, ids = _check(data)
         self.records = np.frombuffer(data, RECORD, records, _HEADER_BYTES)
@@ -117,9 +117,9 @@ class ShardIndex:
         return bytes(self._data)
 
 
-def index_path(shard: Path) -> Path:
+def index_path[P: Place](shard: P) -> P:
     """The index file of a shard."""
-    return shard.with_name(shard.name + ".index")
+    return cast(P, shard.with_name(shard.name + ".index"))
 
 
 class IndexBuilder:
@@ -184,12 +184,16 @@ def build(shard: Path, look: Callable[[int, VideoRecord[Span], bytes], None] | N
     return builder.finish(shard.stat().st_size)
 
 
-def open_index(shard: Path) -> ShardIndex:
+def open_index(shard: Place) -> ShardIndex:
     """Opens the index of a shard; an absent or damaged one, or another shard's, is built again, with a warning.
 
+    That of a remote shard is read whole, and must be there and right, since nothing can be written beside it.
+
     Raises:
-      VidrecError: the shard does not exist; BadRecord: it is cut off or damaged.
+      VidrecError: the shard does not exist, a remote one has no right index; BadRecord: it is cut off or damaged.
     """
+    if isinstance(shard, RemotePath):
+        return _open_remote(shard)
     if not shard.is_file():
         raise VidrecError(
             f"shard {shard} is missing; run the same 'vidrec convert' again, it makes only what is missing"
@@ -210,25 +214,40 @@ def open_index(shard: Path) -> ShardIndex:
         return ShardIndex(shard, data)
 
 
+def _open_remote(shard: RemotePath) -> ShardIndex:
+    file = index_path(shard)
+    try:
+        index = ShardIndex(shard, file.read_bytes())
+        check_binding(index)
+    except FileNotFoundError as error:
+        raise VidrecError(f"{error.filename} is missing; copy shards and their index files there again") from None
+    except StaleIndex as error:
+        raise VidrecError(
+            f"{file}: {error}; check the local records with 'vidrec verify --repair' and copy shard and index again"
+        ) from None
+    return index
+
+
 def check_binding(index: ShardIndex) -> None:
     """Checks that an index belongs to its shard: the size, framing and CRC of the first and the last record.
+
+    The size of a remote shard is not asked for; the place of its last record says almost as much.
 
     Raises:
       StaleIndex: it does not.
     """
-    with open(index.shard, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size != index.shard_bytes:
-            raise StaleIndex(f"it was made for a shard of {index.shard_bytes} bytes, but this one has {size}")
-        for record in {0, len(index) - 1} if len(index) else ():
-            row = index.records[record]
-            file.seek(int(row["offset"]) - tfrecord.HEADER_BYTES)
-            length = file.read(8)
-            file.seek(int(row["offset"]) + int(row["length"]))
-            footer = file.read(4)
-            expected = struct.pack("<Q", row["length"]), struct.pack("<I", tfrecord.mask(int(row["crc"])))
-            if (length, footer) != expected:
-                raise StaleIndex(f"its record {record} is not the one in the shard")
+    if isinstance(index.shard, Path) and (size := index.shard.stat().st_size) != index.shard_bytes:
+        raise StaleIndex(f"it was made for a shard of {index.shard_bytes} bytes, but this one has {size}")
+    ends = sorted({0, len(index) - 1}) if len(index) else []
+    rows = [index.records[record] for record in ends]
+    ranges = [(int(row["offset"]) - tfrecord.HEADER_BYTES, 8) for row in rows]
+    ranges += [(int(row["offset"]) + int(row["length"]), 4) for row in rows]
+    found = read_ranges(index.shard, ranges) if ranges else []
+    expected = [struct.pack("<Q", row["length"]) for row in rows]
+    expected += [struct.pack("<I", tfrecord.mask(int(row["crc"]))) for row in rows]
+    for record, right, there in zip(ends * 2, expected, found, strict=True):
+        if there != right:
+            raise StaleIndex(f"its record {record} is not the one in the shard")
 
 
 def _map(shard: Path) -> ShardIndex:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt32
 
+from vidrec.data.remote import Place
 from vidrec.data.schema import SCHEMA_VERSION
 from vidrec.errors import VidrecError
 from vidrec.files import write_json
@@ -85,23 +86,22 @@ class Manifest:
         )
 
 
-def load(directory: Path) -> Manifest:
+def load(directory: Place) -> Manifest:
     """Reads the manifest of a record folder.
 
     Raises:
       VidrecError: the folder is not there, is not finished, or its manifest is damaged or of another version.
     """
     path = directory / FILE_NAME
-    if "://" in str(directory) or ":/" in str(directory):
-        raise VidrecError(
-            f"{directory} is a remote address; mount it (for example with gcsfuse) and give the local path"
-        )
-    if not directory.is_dir():
+    if isinstance(directory, Path) and not directory.is_dir():
         raise VidrecError(f"record folder {directory} does not exist; make it with 'vidrec convert'")
-    if not path.is_file():
-        raise VidrecError(f"{directory} has no {FILE_NAME}; make or finish the record folder with 'vidrec convert'")
     try:
-        content = json.loads(path.read_bytes())
+        data = path.read_bytes()
+    except FileNotFoundError:
+        why = f"{directory} has no {FILE_NAME}; make or finish the record folder with 'vidrec convert'"
+        raise VidrecError(f"{why}{'' if isinstance(directory, Path) else ', and copy it there'}") from None
+    try:
+        content = json.loads(data)
         manifest = _parse(content)
         version, digests = content["schema"], (content["digest"], content["classes_digest"])
     except (ValueError, KeyError, TypeError, AttributeError, VidrecError) as error:

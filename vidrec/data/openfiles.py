@@ -19,7 +19,7 @@ class Unreadable(VidrecError):
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: object) -> Iterator[None]:
     """Turns any OSError into an `Unreadable` that names the file, `path` where the error names none, and the cause."""
     try:
         yield

@@ -7,6 +7,7 @@ import numpy as np
 
 from vidrec.data import manifest
 from vidrec.data.index import IndexBuilder, ShardIndex, index_path, open_index
+from vidrec.data.remote import Place
 from vidrec.data.tfrecord import WAY_OUT, write_record
 from vidrec.errors import VidrecError
 from vidrec.files import atomic_write
@@ -41,7 +42,7 @@ def write_shard(shard: Path, payloads: Iterable[bytes]) -> ShardIndex:
     return ShardIndex(shard, index)
 
 
-def open_shard(directory: Path, shard: manifest.Shard, classes: ClassList) -> ShardIndex:
+def open_shard(directory: Place, shard: manifest.Shard, classes: ClassList) -> ShardIndex:
     """Opens the index of a shard that a manifest names.
 
     Raises:
