@@ -78,6 +78,28 @@ def test_videos_overwritten_by_zeros_are_refused(videos: dict[str, Path], tmp_pa
         read_video(broken).array()
 
 
+def test_clips_cut_without_coding_them_again_are_whole(tmp_path: Path):
+    """Such an MP4 begins at the last key frame before the cut and has a list that says what is shown."""
+    with av.open(str(tmp_path / "long.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=12, options={"g": "100", "bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for frame in moving(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(tmp_path / "long.mp4")) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
+        old = source.streams.video[0]
+        stream = target.add_stream_from_template(old)
+        for packet in source.demux(old):
+            if packet.dts is not None:
+                packet.pts -= round(10 / 12 / old.time_base)
+                packet.dts -= round(10 / 12 / old.time_base)
+                packet.stream = stream
+                target.mux(packet)
+    video = read_video(tmp_path / "cut.mp4")
+    assert video.promised == 20
+    assert np.abs(video.array().astype(int) - moving(30)[10:]).mean() < 12
+
+
 @pytest.mark.parametrize("content", [b"", b"<html><body>Video unavailable</body></html>", bytes(5000)])
 def test_files_that_are_no_videos_are_refused(tmp_path: Path, content: bytes):
     (tmp_path / "x.mp4").write_bytes(content)
@@ -154,6 +176,36 @@ def test_pictures_come_in_the_order_of_their_numbers(tmp_path: Path):
     video = read_video(tmp_path)
     assert (video.promised, video.fps) == (12, 0.0)
     assert np.abs(video.array().astype(int) - frames).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["00001", "00002", "00004"], "lacks pictures, or has some twice"),
+        (["1", "01", "2"], "lacks pictures, or has some twice"),
+        (["left_1", "left_2", "right_1", "right_2"], r"several kinds \(left_1\.jpg and right_1\.jpg\)"),
+        (["one", "two"], "has no number in its name"),
+    ],
+)
+def test_folders_whose_pictures_make_no_sequence_are_refused(tmp_path: Path, names: list[str], sentence: str):
+    for name in names:
+        (tmp_path / f"{name}.jpg").write_bytes(images.encode_jpeg(moving(1)[0], 95))
+    with pytest.raises(VidrecError, match=sentence):
+        read_video(tmp_path)
+
+
+def test_optical_flow_beside_the_pictures_is_left_alone(tmp_path: Path):
+    for number, frame in enumerate(moving(4), 1):
+        (tmp_path / f"img_{number:05d}.jpg").write_bytes(images.encode_jpeg(frame, 95))
+        for axis in "xy":
+            (tmp_path / f"flow_{axis}_{number:05d}.jpg").write_bytes(images.encode_jpeg(np.zeros_like(frame), 95))
+    assert np.abs(read_video(tmp_path).array().astype(int) - moving(4)).mean() < 6
+
+
+def test_pictures_at_every_tenth_frame_are_a_sequence(tmp_path: Path):
+    for number in (10, 20, 30):
+        (tmp_path / f"cam1_{number}.jpg").write_bytes(images.encode_jpeg(moving(30)[number - 1], 95))
+    assert len(read_video(tmp_path).array()) == 3
 
 
 def test_folders_with_nothing_or_with_damage_are_refused(tmp_path: Path):

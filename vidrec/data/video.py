@@ -4,6 +4,7 @@ A folder of numbered pictures is read like a video, too.
 """
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from vidrec.errors import VidrecError
 from vidrec.files import atomic_write
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+# What comes before and after the number in names of pictures that share their folder with optical flow, by custom.
+_BESIDE_FLOW = ("img_", "")
 # A video may end before its header says so by this share of the frames before it counts as cut off.
 _MARGIN = 0.1
 # With sound in the file its duration says less about the pictures: the sound may be longer.
@@ -90,33 +93,52 @@ def read_video(path: str | Path) -> VideoFrames:
 def _promised(container: Any, stream: Any, fps: float) -> tuple[int, float]:
     """Number of frames by the header, and the share of them that must come."""
     if stream.frames:
-        return stream.frames, 1 - _MARGIN
+        shown = 0
+        if "mp4" in container.format.name and stream.duration:
+            # An MP4 that was cut without coding it again holds frames before its beginning that are not shown.
+            shown = round(float(stream.duration * stream.time_base) * fps)
+        return min(stream.frames, shown or stream.frames), 1 - _MARGIN
     seconds = container.duration / 1_000_000 if container.duration else 0.0
     return round(seconds * fps), 1 - (_MARGIN_WITH_SOUND if container.streams.audio else _MARGIN)
 
 
 def _decode(path: Path, container: Any, least: float) -> Iterator[Frame]:
-    av, count = import_av(), 0
+    av, count, damaged = import_av(), 0, 0
     with contextlib.closing(container):
         try:
             for frame in container.decode(video=0):
                 count += 1
+                damaged += frame.is_corrupt  # the decoder made up what it could not read
                 pixels = frame.to_ndarray(format="rgb24")
                 yield np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90)) if frame.rotation else pixels
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VidrecError(f"cannot decode frame {count} of video {path}: {_why(error)}") from None
     if not count:
         raise VidrecError(f"video {path} holds no frame that can be decoded")
-    if count < least - 1:
-        raise VidrecError(f"video {path} is cut off or damaged: only {count} frames can be decoded")
+    if count - damaged < least - 1:
+        raise VidrecError(f"video {path} is cut off or damaged: only {count - damaged} frames can be decoded")
 
 
 def _read_folder(path: Path) -> VideoFrames:
-    pictures = [file for file in path.iterdir() if file.suffix.lower() in _PICTURES]
-    if not pictures:
+    kinds: dict[tuple[str, str], list[tuple[int, Path]]] = {}
+    for file in path.iterdir():
+        if file.suffix.lower() in _PICTURES:
+            match = re.fullmatch(r"(.*?)(\d+)(\D*)", file.stem)
+            if match is None:
+                raise VidrecError(f"picture {file} has no number in its name, so its place in the video is not known")
+            kinds.setdefault((match[1], match[3]), []).append((int(match[2]), file))
+    if not kinds:
         raise VidrecError(f"folder {path} holds no picture ({', '.join(_PICTURES)})")
-    pictures.sort(key=lambda file: [int(part) for part in re.findall(r"\d+", file.stem)] or [0])
-    return VideoFrames(path, _read_pictures(pictures), 0.0, len(pictures))
+    if _BESIDE_FLOW in kinds:
+        kinds = {_BESIDE_FLOW: kinds[_BESIDE_FLOW]}
+    if len(kinds) > 1:
+        names = " and ".join(sorted(min(files)[1].name for files in kinds.values())[:3])
+        raise VidrecError(f"folder {path} holds pictures of several kinds ({names}); keep one kind in a folder")
+    (pictures,) = (sorted(files) for files in kinds.values())
+    steps = {later[0] - earlier[0] for earlier, later in itertools.pairwise(pictures)}
+    if len(steps) > 1 or 0 in steps:
+        raise VidrecError(f"folder {path} lacks pictures, or has some twice: their numbers do not go up evenly")
+    return VideoFrames(path, _read_pictures([file for _, file in pictures]), 0.0, len(pictures))
 
 
 def _read_pictures(pictures: list[Path]) -> Iterator[Frame]:
