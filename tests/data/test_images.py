@@ -131,9 +131,10 @@ def test_resize_keeps_content(library, shape: tuple[int, int]):
     assert np.abs(result.mean((0, 1)) - smooth().mean((0, 1))).max() < 6
 
 
-# Less and more than half, one side alone, barely, upwards, and one side up while the other goes down.
+# Less and more than half, one side alone, barely, a little, upwards, and one side up while the other goes down.
 @pytest.mark.parametrize(
-    "shape", [(112, 112), (47, 61), (120, 50), (190, 199), (224, 300), (150, 300), (240, 61), (1, 1)]
+    "shape",
+    [(112, 112), (47, 61), (120, 50), (190, 199), (170, 160), (224, 300), (160, 300), (150, 300), (240, 61), (1, 1)],
 )
 def test_libraries_agree_on_sizes_to_one_level(shape: tuple[int, int]):
     frame = lifelike(200, 200)[5:195, :199]  # a part of a frame, as clips cut it
@@ -144,8 +145,18 @@ def test_libraries_agree_on_sizes_to_one_level(shape: tuple[int, int]):
     assert difference.mean() < 0.3
 
 
+def test_a_little_smaller_interpolates(library):
+    """Pixel i of five out of six lies at 1.2 i + 0.1."""
+    ramp = np.repeat(np.arange(0, 120, 20, dtype=np.uint8), 3).reshape(1, 6, 3)
+    np.testing.assert_array_equal(resized(library, ramp, 1, 5)[0, :, 0], [2, 26, 50, 74, 98])
+
+
+def test_mirrored_is_left_for_right(library):
+    np.testing.assert_array_equal(library.mirror(smooth()), smooth()[:, ::-1])
+
+
 @pytest.mark.parametrize("height", [4, 12, 30])
-def test_smaller_means_the_average_of_areas(library, height: int):
+def test_much_smaller_means_the_average_of_areas(library, height: int):
     """Stripes finer than the new pixels become grey; interpolation would pick the bright ones."""
     stripes = np.zeros((12, 12, 3), np.uint8)
     stripes[:, 1::4] = stripes[:, 2::4] = 254
