@@ -122,7 +122,7 @@ def _decode(path: Path, container: Any, least: float) -> Iterator[Frame]:
 def _read_folder(path: Path) -> VideoFrames:
     kinds: dict[tuple[str, str], list[tuple[int, Path]]] = {}
     for file in path.iterdir():
-        if file.suffix.lower() in _PICTURES:
+        if file.suffix.lower() in _PICTURES and not file.name.startswith("."):
             match = re.fullmatch(r"(.*?)(\d+)(\D*)", file.stem)
             if match is None:
                 raise VidrecError(f"picture {file} has no number in its name, so its place in the video is not known")

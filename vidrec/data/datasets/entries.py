@@ -1,6 +1,5 @@
 """What every annotation reader returns, and what they share: reading lines, ordering classes."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,21 @@ from vidrec.labels import ClassList
 UNLABELLED = -1
 """The label of a video whose class is not published."""
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov")
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".webm",
+    ".mkv",
+    ".avi",
+    ".mov",
+    ".m4v",
+    ".mpg",
+    ".mpeg",
+    ".flv",
+    ".wmv",
+    ".3gp",
+    ".ts",
+    ".ogv",
+)
 
 
 class Entry(NamedTuple):
@@ -120,6 +133,6 @@ def first_file(folder: Path, names: Iterable[str], hint: str) -> Path:
 
 
 def without_suffix(path: str) -> str:
-    """Cuts a file name's suffix off; not what follows a dot elsewhere in it, as in a folder `take 2. outside`."""
+    """Cuts the suffix of a video file off; a dot in the name of a folder of pictures is none."""
     suffix = Path(path).suffix
-    return path[: -len(suffix)] if re.fullmatch(r"\.\w{1,5}", suffix) else path
+    return path[: -len(suffix)] if suffix.lower() in VIDEO_SUFFIXES else path
