@@ -68,7 +68,7 @@ def test_slips_in_the_file(recipe, line, told):
         ("--config.train.steps=-4", "train.steps=-4"),
         ("--config.train.label_smoothing=1.0", "train.label_smoothing is 1.0, but must be in [0, 1)"),
         ("--config.train.class_weights=(1.0,0.0)", "train.class_weights must all be more than 0"),
-        ("--config.eval.crops=2", "eval.crops is 2, but must be one of (1, 3)"),
+        ("--config.eval.crops=2", "eval.crops is 2, but must be one of (1, 3, 5, 10)"),
     ],
 )
 def test_slips_on_the_command_line(recipe, override, told):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, FrozenConfigDict, config_flags
+from ml_collections import ConfigDict, FieldReference, FrozenConfigDict, config_flags
 
 from vidrec.errors import UsageError, did_you_mean
 
@@ -38,7 +38,18 @@ FieldsOf = Callable[[str], Mapping[str, Any]]  # name of a network or task -> it
 _KINDS = {"model": "network", "task": "task"}
 _AT_LEAST_ONE = ("model.num_frames", "data.image_size", "data.threads", "train.batch_size", "train.log_every")
 _AT_LEAST_ONE += ("train.checkpoint_every", "train.keep", "eval.batch_size", "eval.clips")
-_CHOICES = {"eval.crops": (1, 3), "eval.average": ("softmax", "logits")}
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "data.sampling": ("segment", "dense", "even", "strided"),
+    "data.short": ("first", "loop", "clamp"),
+    "data.resize_draw": ("uniform", "inverse"),
+    "data.crop": ("multiscale", "random", "center", "resized"),
+    "data.flip": ("swap", "skip", "never"),
+    "data.balance": ("none", "class"),
+    "data.on_bad": ("replace", "raise"),
+    "eval.sampling": ("test", "val", "twice", "random"),
+    "eval.crops": (1, 3, 5, 10),
+    "eval.average": ("softmax", "logits"),
+}
 
 
 def base() -> ConfigDict:
@@ -55,7 +66,9 @@ def base() -> ConfigDict:
     c.task.name = "supervised"  # supervised | tss | order | twins, or "package.module:function"; see vidrec.train.tasks
 
     c.data = ConfigDict()
-    c.data.records = ""  # folder written by `vidrec convert`
+    c.data.records = ""  # folder written by `vidrec convert`; several, separated by commas, are joined
+    c.data.mixture = ()  # of several folders: a weight each, exact shares of the clips drawn; (): as many as they have
+    c.data.balance = "none"  # none (each video once an epoch) | class (every K clips show each of the K classes)
     c.data.train_split = "train"
     c.data.eval_split = "val"
     c.data.sampling = "segment"  # segment (one frame of each of T equal parts) | dense (64-frame span) | even | strided
@@ -64,8 +77,10 @@ def base() -> ConfigDict:
     c.data.resize = (256,)  # before cropping: () as stored | (short side,) | (height, width)
     c.data.resize_range = ()  # (shortest, longest): in training, a short side drawn per clip instead of `resize`
     c.data.resize_draw = "uniform"  # of resize_range: uniform | inverse (1/side uniform)
-    c.data.crop = "multiscale"  # in training: multiscale (corners and centre, 13 offsets) | random | center
-    c.data.crop_scales = (1.0, 0.875, 0.75, 0.66)
+    c.data.crop = "multiscale"  # in training: multiscale (corners and centre, 13 offsets) | random | center | resized
+    c.data.crop_scales = (1.0, 0.875, 0.75, 0.66)  # of multiscale: shares of the short side
+    c.data.crop_area = (0.08, 1.0)  # of resized, the random-resized crop: shares of the frame's area
+    c.data.crop_aspect = (3 / 4, 4 / 3)  # of resized: width / height
     c.data.image_size = 224  # side of the square picture the network sees
     c.data.flip = "never"  # swap (mirror pairs exchange labels) | skip (mirror pairs are not flipped) | never
     c.data.color_jitter = ()  # (brightness, contrast, saturation, hue), per clip, on the device
@@ -99,7 +114,12 @@ def base() -> ConfigDict:
     c.train.epochs = 50.0
     c.train.steps = 0  # if positive, instead of epochs
     c.train.label_smoothing = 0.0
-    c.train.class_weights = ()  # one factor per class; (): none
+    # One factor per class; (): none; "balanced": the inverse of how many training videos the class has, 1 on average.
+    c.train.class_weights = FieldReference((), field_type=object)
+    # Alphas of Beta(alpha, alpha); 0: off. Neighbours in the batch are mixed, by one draw per step; with both, one of
+    # the two is drawn per step.
+    c.train.mixup = 0.0
+    c.train.cutmix = 0.0
     c.train.init = ""  # run or imported weights to start from; the classifier only if the classes are the same
     c.train.log_every = 10  # steps between progress lines
     c.train.eval_every = 0  # steps; 0: at each epoch's end
@@ -110,8 +130,13 @@ def base() -> ConfigDict:
     c.eval.batch_size = 64
     c.eval.image_size = ()  # (height, width) of evaluation pictures; (): data.image_size both ways
     # Views of each video that `vidrec eval` averages; evaluations within training see one clip and its centre.
-    c.eval.clips = 1  # 1: segment centres; more: draws seeded by video and clip
-    c.eval.crops = 1  # 1: centre | 3: left, centre and right along the long side
+    c.eval.clips = 1
+    # test (one clip: the segments' centres; more: random; dense and strided clips start at even distances) | val (the
+    # centres, but only frame 0 of a video of at most T) | twice (two clips: centres and starts of the segments) |
+    # random (draws seeded by video and clip)
+    c.eval.sampling = "test"
+    c.eval.crops = 1  # 1: centre | 3: along the long side | 5: corners and centre | 10: those five, mirrored as well
+c.eval.full_resolution = False  # crops as large as data.resize says, not data.image_size (convolutional networks)
     c.eval.average = "softmax"  # of the views: softmax (of their scores) | logits (softmax of the mean)
 
     c.mesh = ConfigDict()
@@ -159,17 +184,25 @@ def check(
         section, _, key = name.partition(".")
         if config[section][key] < 1:
             raise UsageError(f"{where}: config.{name} is {config[section][key]}, but must be at least 1")
-    for name, choices in _CHOICES.items():
+    for name in CHOICES:
         section, _, key = name.partition(".")
-        if config[section][key] not in choices:
-            raise UsageError(f"{where}: config.{name} is {config[section][key]!r}, but must be one of {choices}")
+        check_choice(name, config[section][key], f"{where}: config.")
     _check_ranges(config, where)
+    _check_balance(config, where)
+    _check_crops(config, where)
     if len(config.data.color_jitter) not in (0, 4) or len(config.data.resize) > 2:
         raise UsageError(f"{where}: data.color_jitter has 0 or 4 values, data.resize at most 2; see vidrec/config.py")
     if model_fields:
         _check_named("model", config.model, model_fields, where)
     if task_fields:
         _check_named("task", config.task, task_fields, where)
+
+
+def check_choice(name: str, value: Any, prefix: str = "") -> None:
+    """Raises UsageError if `value` is not one of those that the field "section.key" may have."""
+    if value not in CHOICES[name]:
+        hint = did_you_mean(str(value), map(str, CHOICES[name])) if isinstance(value, str) else ""
+        raise UsageError(f"{prefix}{name} is {value!r}, but must be one of {CHOICES[name]}{hint}")
 
 
 def _check_ranges(config: Any, where: str) -> None:
@@ -182,8 +215,10 @@ def _check_ranges(config: Any, where: str) -> None:
         raise UsageError(f"{where}: data.mean and data.std have a value for each of red, green, blue; std above 0")
     if not 0 <= train.label_smoothing < 1:
         raise UsageError(f"{where}: train.label_smoothing is {train.label_smoothing}, but must be in [0, 1)")
-    if any(weight <= 0 for weight in train.class_weights):
-        raise UsageError(f"{where}: train.class_weights must all be more than 0; leave a class out of the records")
+    if min(train.mixup, train.cutmix) < 0:
+        raise UsageError(
+            f"{where}: train.mixup and train.cutmix are 0 (off) or more, not {train.mixup}, {train.cutmix}"
+        )
     for group in optim.groups:
         try:
             pattern, _, _ = group
@@ -192,6 +227,42 @@ def _check_ranges(config: Any, where: str) -> None:
             raise UsageError(
                 f"{where}: optim.groups has {group!r}, but needs (pattern, lr multiplier, decay multiplier): {error}"
             ) from error
+
+
+def _check_balance(config: Any, where: str) -> None:
+    data, weights = config.data, config.train.class_weights
+    folders = len(record_folders(config))
+    if data.mixture and (len(data.mixture) != folders or folders == 1):
+        raise UsageError(f"{where}: data.mixture has {len(data.mixture)} weights for {folders} folders in data.records")
+    if not all(isinstance(weight, (int, float)) and weight > 0 for weight in data.mixture):
+        raise UsageError(f"{where}: data.mixture is {data.mixture}, but must hold numbers above 0")
+    if isinstance(weights, str) and weights != "balanced":
+        raise UsageError(f"{where}: train.class_weights is {weights!r}, but must be 'balanced' or a factor per class")
+    if isinstance(weights, tuple) and not all(isinstance(factor, (int, float)) and factor > 0 for factor in weights):
+        raise UsageError(f"{where}: train.class_weights must all be more than 0; leave a class out of the records")
+    if weights == "balanced" and data.balance == "class":
+        raise UsageError(
+            f"{where}: data.balance=class shows all classes equally often, so that train.class_weights=balanced would "
+            "make rare ones count twice: choose one"
+        )
+
+
+def _check_crops(config: Any, where: str) -> None:
+    data, views = config.data, config.eval
+    if not (len(data.crop_area) == 2 and 0 < data.crop_area[0] <= data.crop_area[1] <= 1):
+        raise UsageError(f"{where}: data.crop_area is {data.crop_area}, but must be (least, greatest) in (0, 1]")
+    if not (len(data.crop_aspect) == 2 and 0 < data.crop_aspect[0] <= data.crop_aspect[1]):
+        raise UsageError(f"{where}: data.crop_aspect is {data.crop_aspect}, but must be (least, greatest) above 0")
+    if views.clips != {"twice": 2, "val": 1}.get(views.sampling, views.clips):
+        raise UsageError(
+            f"{where}: eval.sampling={views.sampling} has no {views.clips} clips: twice has 2, val has 1, and test and "
+            "random have any number; set eval.clips"
+        )
+
+
+def record_folders(config: Any) -> list[str]:
+    """The folders of `config.data.records`."""
+    return [folder for part in config.data.records.split(",") if (folder := part.strip())]
 
 
 def parse_arg(arg: str | None, **known: Any) -> ConfigDict:
@@ -296,6 +367,8 @@ def _check_section(config: Any, known: ConfigDict, where: str, prefix: str) -> N
 
 def _check_type(value: Any, default: Any, name: str, where: str) -> None:
     accepted = (int, float) if isinstance(default, float) else type(default)
+    if name == "train.class_weights":
+        accepted = (tuple, str)
     if not isinstance(value, accepted) or (isinstance(value, bool) and not isinstance(default, bool)):
         kind = type(default).__name__
         raise UsageError(f"{where}: config.{name} is {value!r}, but must be of type {kind}, like {default!r}")

@@ -83,6 +83,35 @@ def three_crops(height: int, width: int, side: int) -> list[Box]:
     return [centre._replace(y=0), centre._replace(y=4 * y), centre]
 
 
+def five_crops(height: int, width: int, size: tuple[int, int]) -> list[Box]:
+    """Test crops of `size` (height, width) at the four corners and in the centre."""
+    h, w = min(size[0], height), min(size[1], width)
+    return [Box(x, y, w, h) for x, y in fixed_offsets(height, width, w, h)[:5]]
+
+
+def resized_box(
+    height: int, width: int, area: tuple[float, ...], aspect: tuple[float, ...], rng: np.random.Generator
+) -> Box:
+    """The random-resized crop of image classification (torchvision, SlowFast), anywhere in the frame.
+
+    Ten times a share of the frame's area and a ratio of width to height (its logarithm uniform) are drawn. If no such
+    box fits, it is the largest one in the centre whose ratio is allowed.
+
+    Args:
+      area: least and greatest share of the area.
+      aspect: least and greatest width / height.
+    """
+    for _ in range(10):
+        pixels = height * width * rng.uniform(area[0], area[1])
+        ratio = np.exp(rng.uniform(np.log(aspect[0]), np.log(aspect[1])))
+        w, h = round(float(np.sqrt(pixels * ratio))), round(float(np.sqrt(pixels / ratio)))
+        if 0 < w <= width and 0 < h <= height:
+            return Box(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
+    ratio = min(max(width / height, aspect[0]), aspect[1])
+    w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
+    return Box((width - w) // 2, (height - h) // 2, w, h)
+
+
 def short_side(limits: tuple[int, ...], draw: str, rng: np.random.Generator) -> int:
     """A short side between the two limits, both included: "uniform", or "inverse" (1/side uniform, as SlowFast)."""
     low, high = limits
@@ -94,7 +123,7 @@ def short_side(limits: tuple[int, ...], draw: str, rng: np.random.Generator) -> 
 def random_box(
     height: int, width: int, image_size: int, crop: str, scales: tuple[float, ...], rng: np.random.Generator
 ) -> Box:
-    """One training box; `crop` is multiscale, random (a square of image_size) or center."""
+    """One training box of fixed scales; `crop` is multiscale, random (a square of image_size) or center."""
     if crop == "multiscale":
         sizes = multiscale_sizes(height, width, image_size, scales)
         w, h = sizes[rng.integers(len(sizes))]
@@ -105,7 +134,7 @@ def random_box(
         return Box(int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1)), side, side)
     if crop == "center":
         return center_box(height, width, (side, side))
-    raise UsageError(f"data.crop is {crop!r}, but must be multiscale, random or center")
+    raise UsageError(f"data.crop is {crop!r}, but must be multiscale, random, center or resized")
 
 
 def flip_label(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from vidrec.config import check_choice
 from vidrec.data import augment, images, sampling
 from vidrec.data.order import candidates
 from vidrec.data.records import TFRecordSource
@@ -29,6 +30,7 @@ class ClipSpec:
       num_frames: segments T; `frames_per_segment` consecutive frames are read from each.
       views: training clips cut from the same frames, each with its own crop and flip, one behind the other.
       eval_size: (height, width) of evaluation pictures; () is image_size both ways.
+      eval_sampling, full_resolution: `sampling` and `full_resolution` of `config.eval`.
     """
 
     num_frames: int
@@ -39,6 +41,8 @@ class ClipSpec:
     resize: tuple[int, ...] = (256,)
     crop: str = "multiscale"
     crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    crop_area: tuple[float, ...] = (0.08, 1.0)
+    crop_aspect: tuple[float, ...] = (3 / 4, 4 / 3)
     flip: str = "never"
     on_bad: str = "replace"
     stride: int = 32
@@ -46,25 +50,30 @@ class ClipSpec:
     resize_draw: str = "uniform"
     views: int = 1
     eval_size: tuple[int, ...] = ()
+    eval_sampling: str = "test"
+    full_resolution: bool = False
 
     def __post_init__(self) -> None:
-        _choice("data.sampling", self.sampling, ("segment", "dense", "even", "strided"))
-        _choice("data.short", self.short, ("first", "loop", "clamp"))
-        _choice("data.crop", self.crop, ("multiscale", "random", "center"))
-        _choice("data.flip", self.flip, ("swap", "skip", "never"))
-        _choice("data.on_bad", self.on_bad, ("replace", "raise"))
-        _choice("data.resize_draw", self.resize_draw, ("uniform", "inverse"))
+        for name in ("sampling", "short", "crop", "flip", "on_bad", "resize_draw"):
+            check_choice(f"data.{name}", getattr(self, name))
+        check_choice("eval.sampling", self.eval_sampling)
         if self.sampling != "segment" and self.frames_per_segment > 1:
             raise UsageError(
                 f"data.sampling is {self.sampling!r}, but this network reads {self.frames_per_segment} consecutive "
                 "frames at each place, which only segment does"
             )
+        if self.sampling != "segment" and self.eval_sampling in ("val", "twice"):
+            raise UsageError(f"eval.sampling={self.eval_sampling} is for data.sampling=segment, not {self.sampling}")
+        if self.full_resolution and (not self.resize or self.eval_size):
+            raise UsageError("eval.full_resolution shows crops as large as data.resize: set it, not eval.image_size")
         if len(self.resize_range) not in (0, 2) or len(self.eval_size) not in (0, 2):
             raise UsageError("data.resize_range is () or (shortest, longest), eval.image_size () or (height, width)")
 
     @property
     def picture(self) -> tuple[int, int]:
         """Height and width of an evaluation picture."""
+        if self.full_resolution:
+            return min(self.resize), min(self.resize)
         height, width = self.eval_size or (self.image_size, self.image_size)
         return height, width
 
@@ -82,13 +91,15 @@ class ClipSpec:
     def from_config(cls, config: Any, num_frames: int, clip_length: int, views: int = 1) -> "ClipSpec":
         """Takes the fields out of `config`; num_frames and clip_length are the network's, views the task's."""
         names = ("image_size", "sampling", "short", "resize", "crop", "crop_scales", "flip", "on_bad")
-        names += ("stride", "resize_range", "resize_draw")
+        names += ("stride", "resize_range", "resize_draw", "crop_area", "crop_aspect")
         fields = {name: config.data[name] for name in names}
         return cls(
             num_frames=num_frames,
             frames_per_segment=clip_length // num_frames,
             views=views,
             eval_size=config.eval.image_size,
+            eval_sampling=config.eval.sampling,
+            full_resolution=config.eval.full_resolution,
             **fields,
         )
 
@@ -111,17 +122,27 @@ class ClipSpec:
 
     def eval_frames(self, num_frames: int, video_id: str, clip: int, clips: int) -> np.ndarray:
         """Frame numbers of test clip number `clip` of `clips`; draws depend on the video and the clip only."""
+        if self.eval_sampling == "random" or (self.sampling in ("segment", "even") and clips > 1 and not self._twice):
+            return self.training_frames(num_frames, np.random.default_rng([zlib.crc32(video_id.encode()), clip]))
         if self.sampling == "dense":
             return sampling.dense_indices(num_frames, self.num_frames, clips=clips).reshape(clips, -1)[clip]
         if self.sampling == "strided":
             numbers = sampling.strided_indices(num_frames, self.num_frames, self.stride, clips=clips)
             return numbers.reshape(clips, -1)[clip]
-        if clips == 1 and self.sampling == "even":
+        if self.sampling == "even":
             return sampling.even_indices(num_frames, self.num_frames)
-        if clips == 1:
-            return sampling.segment_indices(num_frames, self.num_frames, frames_per_segment=self.frames_per_segment)
-        rng = np.random.default_rng([zlib.crc32(video_id.encode()), clip])
-        return self.training_frames(num_frames, rng)
+        frames = sampling.segment_indices(
+            num_frames,
+            self.num_frames,
+            mode=self.eval_sampling,  # pyright: ignore[reportArgumentType]  one of its modes
+            frames_per_segment=self.frames_per_segment,
+            short=self.short,  # pyright: ignore[reportArgumentType]  checked at construction
+        )
+        return frames[clip * self.frames :][: self.frames]
+
+    @property
+    def _twice(self) -> bool:
+        return self.eval_sampling == "twice"
 
 
 class TrainReader:
@@ -149,8 +170,7 @@ class TrainReader:
 
     def _read(self, record: int, rng: np.random.Generator) -> Batch:
         numbers = self.spec.training_frames(int(self.source.num_frames[record]), rng)
-        distinct, place = np.unique(numbers, return_inverse=True)
-        frames = self.source.decode_frames(record, distinct)
+        frames = self.source.decode_frames(record, numbers)
         own = int(self.source.labels[record])
         flip, label = self._flip(own, rng)
         size = (self.spec.image_size, self.spec.image_size)
@@ -158,7 +178,7 @@ class TrainReader:
         for number in range(self.spec.views):
             if number and own not in self.mirror:  # where a flip changes the label, all views are flipped, or none
                 flip, _ = self._flip(own, rng)
-            clips.append(cut_and_resize(frames, size, partial(self._view, flip=flip, rng=rng))[place])
+            clips.append(cut_and_resize(frames, size, partial(self._view, flip=flip, rng=rng)))
         clip = clips[0] if len(clips) == 1 else np.concatenate(clips)
         return Batch(clip, np.int32(label), np.int32(record), np.bool_(True))
 
@@ -171,7 +191,10 @@ class TrainReader:
         if spec.resize_range:
             resize = (augment.short_side(spec.resize_range, spec.resize_draw, rng),)
         shape = augment.resized_shape(height, width, resize)
-        box = augment.random_box(*shape, spec.image_size, spec.crop, spec.crop_scales, rng)
+        if spec.crop == "resized":
+            box = augment.resized_box(*shape, spec.crop_area, spec.crop_aspect, rng)
+        else:
+            box = augment.random_box(*shape, spec.image_size, spec.crop, spec.crop_scales, rng)
         return augment.View(augment.to_stored(box, shape, (height, width)), flip)
 
 
@@ -187,8 +210,16 @@ class EvalReader:
         self.spec = spec
         self.clips = clips
         self.crops = crops
-        if crops not in (1, 3):
-            raise UsageError(f"eval.crops is {crops}, but must be 1 (centre) or 3 (along the long side)")
+        if crops not in (1, 3, 5):
+            raise UsageError(
+                f"eval.crops is {crops}, but readers cut 1, 3 or 5 crops; the ten of eval.crops=10 are these five and "
+                "their mirror images, which vidrec.eval.evaluate makes on the device"
+            )
+        if spec.eval_sampling in ("val", "twice") and clips != (2 if spec.eval_sampling == "twice" else 1):
+            raise UsageError(
+                f"eval.sampling={spec.eval_sampling} has no {clips} clips: twice has 2, val has 1, and test and random "
+                "have any number; set eval.clips"
+            )
         if crops == 3 and spec.picture[0] != spec.picture[1]:
             raise UsageError("eval.crops=3 cuts squares: set eval.image_size to a square, or eval.crops=1")
 
@@ -219,9 +250,17 @@ class EvalReader:
 
 
 def eval_view(height: int, width: int, *, spec: ClipSpec, crop: int = 0, crops: int = 1) -> augment.View:
-    """The test crop: the centre, as large as the picture, or one of three squares as large as the short side."""
+    """The test crop: the centre or one of five places, as large as the picture, or of three squares of the short side.
+
+    The three are seen as large as the picture, which they are already with `full_resolution`.
+    """
     shape = augment.resized_shape(height, width, spec.resize)
-    box = augment.center_box(*shape, spec.picture) if crops == 1 else augment.three_crops(*shape, min(shape))[crop]
+    if crops == 3:
+        box = augment.three_crops(*shape, min(shape))[crop]
+    elif crops == 5:
+        box = augment.five_crops(*shape, spec.picture)[crop]
+    else:
+        box = augment.center_box(*shape, spec.picture)
     return augment.View(augment.to_stored(box, shape, (height, width)))
 
 
@@ -238,22 +277,24 @@ def read_clip(
     Returns:
       uint8 `[T, height, width, 3]`.
     """
-    distinct, place = np.unique(frames, return_inverse=True)
-    return cut_and_resize(source.decode_frames(record, distinct), size, view)[place]
+    return cut_and_resize(source.decode_frames(record, frames), size, view)
 
 
 def cut_and_resize(frames: Sequence[np.ndarray], size: tuple[int, int], view: ViewOf) -> np.ndarray:
-    """Applies one view to all frames `[H, W, 3]`; frames of another size than the first are cut at the same part."""
+    """Applies one view to all frames `[H, W, 3]`; frames of another size than the first are cut at the same part.
+
+    An array that is there several times is resized once.
+    """
     shape = frames[0].shape[:2]
     chosen = view(*shape)
     out = np.empty((len(frames), *size, 3), np.uint8)
+    done: dict[int, np.ndarray] = {}
     for picture, frame in zip(out, frames, strict=True):
+        if id(frame) in done:
+            picture[:] = done[id(frame)]
+            continue
         box = augment.to_stored(chosen.box, shape, frame.shape[:2])
         part = images.resize(frame[box.y : box.y + box.height, box.x : box.x + box.width], *size)
-        picture[:] = part[:, ::-1] if chosen.flip else part
+        picture[:] = images.mirror(part) if chosen.flip else part
+        done[id(frame)] = picture
     return out
-
-
-def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"{name} is {value!r}, but must be one of {', '.join(choices)}")

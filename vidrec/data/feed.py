@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped, UInt8
 
 from vidrec.types import Batch
 
@@ -100,6 +100,53 @@ def jitter(
         changed = jnp.clip(_rotate_hue(changed, turn), 0, 255)
         changed = jnp.where(jax.random.uniform(keys[4], shape) < probability, changed, original)
     return jnp.where(jax.random.uniform(keys[5], shape) < grayscale, _gray(changed), changed)
+
+
+def neighbours(batch: Shaped[Array, "b *rest"]) -> Shaped[Array, "b *rest"]:
+    """The rows of a batch in exchanged pairs, 1 0 3 2 ...; the last of an odd number stays in its place.
+
+    Pairs of neighbours lie on one device, whatever the number of devices, where each has an even number of rows.
+    """
+    even = len(batch) // 2 * 2
+    pairs = batch[:even].reshape(-1, 2, *batch.shape[1:])[:, ::-1].reshape(even, *batch.shape[1:])
+    return pairs if even == len(batch) else jnp.concatenate([pairs, batch[even:]])
+
+
+def mix(
+    key: PRNGKeyArray, clips: Float[Array, "b t h w 3"], mixup: float, cutmix: float
+) -> tuple[Float[Array, "b t h w 3"], Float[Array, ""]]:
+    """Mixes each clip with its neighbour in the batch, all by the same draw.
+
+    Mixup blends them by a share from Beta(alpha, alpha). CutMix puts a box of the neighbour into all frames, whose part
+    of the area, before the frame's edge cuts it, is such a share.
+
+    Args:
+      mixup, cutmix: alphas; 0 is never, and with both above 0 either is drawn with probability 1/2.
+
+    Returns:
+      (clips, share of the clip itself in each of them); the rest is its neighbour's.
+    """
+    height, width = clips.shape[2:4]
+    which, blend, cut, place = jax.random.split(key, 4)
+    use_box = jax.random.bernoulli(which, 0.5 if mixup and cutmix else float(bool(cutmix)))
+    own = jnp.broadcast_to(jax.random.beta(blend, mixup, mixup) if mixup else 1.0, (height, width))
+    if cutmix:
+        side = jnp.sqrt(1 - jax.random.beta(cut, cutmix, cutmix))
+        middle = jax.random.uniform(place, (2,))
+        rows, columns = (
+            _inside(jnp.floor(at * size), jnp.floor(side * size), size)
+            for at, size in zip(middle, (height, width), strict=True)
+        )
+        own = jnp.where(use_box, 1.0 - rows[:, None] * columns, own)
+    weight = own[:, :, None]
+    return weight * clips + (1 - weight) * neighbours(clips), own.mean()
+
+
+def _inside(middle: Float[Array, ""], length: Float[Array, ""], size: int) -> Float[Array, " n"]:
+    """1 for each of `size` pixels in an interval of whole pixels round `middle`, 0 elsewhere."""
+    start = middle - length // 2
+    pixel = jnp.arange(size)
+    return ((pixel >= start) & (pixel < start + length)).astype(jnp.float32)
 
 
 def _gray(clips: Float[Array, "b t h w 3"]) -> Float[Array, "b t h w 1"]:

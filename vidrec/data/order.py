@@ -16,6 +16,7 @@ import grain
 import numpy as np
 from jaxtyping import Int
 
+from vidrec.config import check_choice
 from vidrec.data.records import TFRecordSource
 from vidrec.errors import UsageError, VidrecError
 
@@ -53,8 +54,7 @@ def record_order(
       UsageError: weights that do not fit the folders, or another word for `balance`.
       VidrecError: all records are set aside, or all of a folder's.
     """
-    if balance not in ("none", "class"):
-        raise UsageError(f"data.balance is {balance!r}, but must be none or class")
+    check_choice("data.balance", balance)
     member = source.member if mixture else np.zeros(len(source), np.int32)
     folders = int(member.max()) + 1
     if mixture and folders != len(mixture):

@@ -13,11 +13,14 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from vidrec.data.clips import ClipSpec
 from vidrec.data.feed import DeviceFeed
 from vidrec.data.pipeline import Loader, StepIterator, eval_batches
-from vidrec.data.records import TFRecordSource, open_records
-from vidrec.errors import VidrecError
+from vidrec.data.records import TFRecordSource
+from vidrec.errors import UsageError, VidrecError
+from vidrec.labels import mirror_pairs, one_sided
 from vidrec.progress import Progress
+from vidrec.train.start import open_split
 from vidrec.train.state import Network
 from vidrec.train.step import make_predict_step
+from vidrec.types import Batch
 
 
 @dataclass(frozen=True)
@@ -107,16 +110,20 @@ def evaluate(
 
     Raises:
       VidrecError: no video can be read, or a score is not finite.
+      UsageError: ten crops of classes that no mirror image can vote for.
     """
     predict = predict or make_predict_step(model, mesh, config.data.mean, config.data.std)
     clips, crops, average = config.eval.clips, config.eval.crops, config.eval.average
+    looks = [(_as_it_is, np.arange(len(source.classes)))]
+    if crops == 10:
+        looks.append((_mirrored, mirror_order(source.classes)))
     spec = ClipSpec.from_config(config, model.num_frames, model.clip_length)
     batches = eval_batches(
         source,
         spec,
         batch_size=config.eval.batch_size,
         clips=clips,
-        crops=crops,
+        crops=crops // len(looks),
         host=jax.process_index(),
         hosts=jax.process_count(),
     )
@@ -126,10 +133,11 @@ def evaluate(
     batch_bytes = spec.nbytes * config.eval.batch_size // jax.process_count()
     with StepIterator(batches, loader, batch_bytes) as iterator, Progress("eval", len(batches), show=show) as progress:
         for done, batch in enumerate(DeviceFeed(iterator, mesh), start=1):
-            given, logits = jax.device_get(predict(variables, batch))
-            record, scores = given.record[given.valid], logits[given.valid]
-            np.add.at(total, record, softmax(scores) if average == "softmax" else scores)
-            np.add.at(views, record, 1)
+            for look, order in looks:
+                given, logits = jax.device_get(predict(variables, look(batch)))
+                record, scores = given.record[given.valid], logits[given.valid][:, order]
+                np.add.at(total, record, softmax(scores) if average == "softmax" else scores)
+                np.add.at(views, record, 1)
             progress.update(done)
     read = views == clips * crops
     if not read.any():
@@ -143,6 +151,30 @@ def evaluate(
     scores = np.where(read[:, None], mean if average == "softmax" else softmax(mean), 0)
     ids = [source.video_id(record) for record in range(len(source))]
     return Evaluation(scores, np.asarray(source.labels), read, ids, tuple(source.classes))
+
+
+def mirror_order(classes: Sequence[str]) -> Int[np.ndarray, " k"]:
+    """Where the score of each class stands among those of a mirrored picture: with its mirror class, if it has one.
+
+    Raises:
+      UsageError: a class names a side and has no mirror class, so that its mirrored videos are of no class at all.
+    """
+    if sided := one_sided(classes):
+        raise UsageError(
+            f"eval.crops=10 looks at mirror images, but class {classes[sided[0]]!r} names a side and no class is its "
+            "mirror image: use eval.crops=5"
+        )
+    pairs = mirror_pairs(classes)
+    return np.array([pairs.get(label, label) for label in range(len(classes))])
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+@jax.jit
+def _mirrored(batch: Batch) -> Batch:
+    return batch._replace(clips=batch.clips[:, :, :, ::-1])
 
 
 def softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
@@ -160,8 +192,10 @@ def make_evaluator(
     The views of `eval.clips` and `eval.crops`, up to thirty times the work, are those of `vidrec eval`.
     """
     one_view = ConfigDict(config)
-    one_view.eval.update(clips=1, crops=1)
+    one_view.eval.update(clips=1, crops=1, full_resolution=False)
+    if one_view.eval.sampling == "twice":
+        one_view.eval.sampling = "test"
     config = FrozenConfigDict(one_view)
-    source = open_records(config.data.records, config.data.eval_split)
+    source = open_split(config, config.data.eval_split)
     predict = make_predict_step(model, mesh, config.data.mean, config.data.std)
     return lambda variables: evaluate(model, variables, source, config, mesh, predict=predict).metrics()

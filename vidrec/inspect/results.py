@@ -9,13 +9,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from vidrec.data.records import open_records
+from vidrec.config import check
 from vidrec.errors import UsageError
 from vidrec.eval.evaluate import Evaluation, evaluate
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write, write_json
 from vidrec.inspect.render import confusion_csv, confusion_png
 from vidrec.train.sharding import check_batch, make_mesh, replicated
+from vidrec.train.start import open_split
 
 
 def evaluate_run(
@@ -25,6 +26,8 @@ def evaluate_run(
     split: str | None = None,
     clips: int | None = None,
     crops: int | None = None,
+    sampling: str | None = None,
+    full_resolution: bool = False,
     batch_size: int | None = None,
     step: int | None = None,
     out: str | None = None,
@@ -37,7 +40,12 @@ def evaluate_run(
       (results as for JSON, text for a terminal)
     """
     recognizer = load(workdir, step=step)
-    config = _with_options(recognizer.config, records, split, clips, crops, batch_size)
+    config = ConfigDict(recognizer.config)
+    config.data.update(_given(records=records, eval_split=split))
+    views = {"clips": clips, "crops": crops, "sampling": sampling, "full_resolution": full_resolution or None}
+    config.eval.update(_given(batch_size=batch_size, **views))
+    check(config, "vidrec eval")
+    config = FrozenConfigDict(config)
     evaluation = evaluate_recognizer(recognizer, config)
     result = {"workdir": str(workdir), "step": recognizer.step, "split": config.data.eval_split}
     result |= {"clips": config.eval.clips, "crops": config.eval.crops, **evaluation.metrics()}
@@ -53,7 +61,7 @@ def evaluate_recognizer(recognizer: Recognizer, config: FrozenConfigDict, *, sho
     Raises:
       UsageError: the records have other classes than the network.
     """
-    source = open_records(config.data.records, config.data.eval_split)
+    source = open_split(config, config.data.eval_split)
     if tuple(source.classes) != recognizer.classes:
         raise UsageError(
             f"{config.data.records} has other classes ({len(source.classes)}), or another order of them, than the "
@@ -101,20 +109,5 @@ def evaluation_text(evaluation: Evaluation, result: dict[str, Any], folder: Path
     return "\n".join(lines)
 
 
-def _with_options(
-    saved: FrozenConfigDict,
-    records: str | None,
-    split: str | None,
-    clips: int | None,
-    crops: int | None,
-    batch_size: int | None,
-) -> FrozenConfigDict:
-    config = ConfigDict(saved)
-    config.data.records = records or saved.data.records
-    config.data.eval_split = split or saved.data.eval_split
-    config.eval.clips = saved.eval.clips if clips is None else clips
-    config.eval.crops = crops or saved.eval.crops
-    config.eval.batch_size = saved.eval.batch_size if batch_size is None else batch_size
-    if min(config.eval.clips, config.eval.batch_size) < 1:
-        raise UsageError("--clips and --batch-size must be at least 1")
-    return FrozenConfigDict(config)
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

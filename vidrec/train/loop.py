@@ -35,6 +35,7 @@ from vidrec.train.start import (
     open_training_records,
     run_length,
     training_stream,
+    with_class_weights,
 )
 from vidrec.train.state import Network, TrainState, count_parameters
 from vidrec.train.step import make_train_step
@@ -76,7 +77,7 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
     # --- what is trained, on what, for how long -------------------------------------------------------------------
     source = open_training_records(config)
     model = build_model(config, source.classes)
-    task = make_task(model, config)
+    task = make_task(model, with_class_weights(config, source))
     spec = ClipSpec.from_config(config, model.num_frames, model.clip_length, task.views)
     mesh = mesh_for(config)
     total_steps, steps_per_epoch = run_length(config, len(source))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from vidrec import config as configuration
 from vidrec.data.clips import ClipSpec
@@ -33,9 +33,26 @@ _MAY_CHANGE += ("train.checkpoint_every", "train.keep", "train.init")
 
 def open_training_records(config: FrozenConfigDict) -> TFRecordSource:
     """Opens the training split; raises UsageError if no folder is configured."""
-    if not config.data.records:
-        raise UsageError("no records to train on: set --config.data.records=FOLDER, as written by `vidrec convert`")
-    return open_records(config.data.records, config.data.train_split)
+    return open_split(config, config.data.train_split)
+
+
+def open_split(config: FrozenConfigDict, split: str) -> TFRecordSource:
+    """Opens a split of the folders of `data.records`; raises UsageError if none is configured."""
+    folders = configuration.record_folders(config)
+    if not folders:
+        raise UsageError("there are no records: set --config.data.records=FOLDER, as written by `vidrec convert`")
+    return open_records(folders if len(folders) > 1 else folders[0], split)
+
+
+def with_class_weights(config: FrozenConfigDict, source: TFRecordSource) -> FrozenConfigDict:
+    """The configuration with numbers for train.class_weights="balanced": 1 on average over the training videos."""
+    if config.train.class_weights != "balanced":
+        return config
+    videos = np.bincount(source.labels, minlength=len(source.classes))
+    weights = len(source) / (np.count_nonzero(videos) * np.maximum(videos, 1))  # a class without videos is never asked
+    numbered = ConfigDict(config)
+    numbered.train.class_weights = tuple(weights.tolist())
+    return FrozenConfigDict(numbered)
 
 
 def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) -> Network:
@@ -50,8 +67,9 @@ def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) 
             f"model.num_classes is {fields['num_classes']}, but the records have {len(classes)} classes; "
             "set it to 0 to follow the records"
         )
-    if len(config.train.class_weights) not in (0, len(classes)):
-        raise UsageError(f"train.class_weights has {len(config.train.class_weights)} values for {len(classes)} classes")
+    weights = config.train.class_weights
+    if weights != "balanced" and len(weights) not in (0, len(classes)):
+        raise UsageError(f"train.class_weights has {len(weights)} values for {len(classes)} classes")
     model = create_model(config.model.name, **{**fields, "num_classes": len(classes)})
     if lacking := [name for name in ("init", "apply", "num_frames", "clip_length") if not hasattr(model, name)]:
         raise UsageError(
@@ -132,6 +150,8 @@ def training_stream(
         batch_size=config.train.batch_size,
         seed=config.seed,
         max_bad=config.data.max_bad,
+        balance=config.data.balance,
+        mixture=config.data.mixture,
         first_step=position["step"],
         first_clip=position["clip"],
         replaced=position.get("replaced", ()),  # of older checkpoints it is not known

@@ -45,13 +45,23 @@ class Task(NamedTuple):
 
 
 def supervised(model: Network, config: FrozenConfigDict) -> Task:
-    """Cross-entropy with the label of each clip. Metrics: top1."""
+    """Cross-entropy with the label of each clip, or those of the clips it is mixed of. Metrics: top1.
+
+    Of mixed clips, top1 counts each label by its share.
+    """
     refuse_untrained_head(model, "supervised")
 
     def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
         color, network = jax.random.split(key)
-        output, statistics = forward(model, variables, pixels(batch.clips, config, color), network)
-        return class_loss(output.logits, batch.label, config), (statistics, {"top1": share(output.logits, batch.label)})
+        clips, own = mixed(pixels(batch.clips, config, color), config, jax.random.fold_in(key, 2))
+        output, statistics = forward(model, variables, clips, network)
+        if own is None:
+            target, top1 = batch.label, share(output.logits, batch.label)
+        else:
+            other, classes = feed.neighbours(batch.label), output.logits.shape[-1]
+            target = own * jax.nn.one_hot(batch.label, classes) + (1 - own) * jax.nn.one_hot(other, classes)
+            top1 = own * share(output.logits, batch.label) + (1 - own) * share(output.logits, other)
+        return class_loss(output.logits, target, config), (statistics, {"top1": top1})
 
     return Task(loss)
 
@@ -223,6 +233,11 @@ def task_fields(name: str) -> dict[str, Any]:
 def make_task(model: Network, config: FrozenConfigDict) -> Task:
     """The task of `config.task` for a network."""
     fields = {key: value for key, value in config.task.items() if key != "name"}
+    if config.task.name in {*TASKS} - {"supervised"} and (config.train.mixup or config.train.cutmix):
+        raise UsageError(
+            f"task.name={config.task.name} does not go with train.mixup and train.cutmix, whose mixtures of two videos "
+            "have no order or twin of their own: set them to 0, or task.name=supervised"
+        )
     task = find_task(config.task.name)(model, config, **fields)
     if not isinstance(task, Task):
         raise UsageError(
@@ -249,8 +264,16 @@ def pixels(clips: Array, config: FrozenConfigDict, key: PRNGKeyArray) -> Clips:
     return feed.normalize(clips, data.mean, data.std)
 
 
-def class_loss(logits: Float[Array, "b k"], label: Int[Array, " b"], config: FrozenConfigDict) -> Float[Array, ""]:
-    """Cross-entropy with the smoothing and class weights of `config.train`."""
+def mixed(clips: Clips, config: FrozenConfigDict, key: PRNGKeyArray) -> tuple[Clips, Float[Array, ""] | None]:
+    """(clips, share of its own in each, or None) after mixup or cutmix with its neighbour as `config.train` says."""
+    train = config.train
+    return feed.mix(key, clips, train.mixup, train.cutmix) if train.mixup or train.cutmix else (clips, None)
+
+
+def class_loss(
+    logits: Float[Array, "b k"], label: Int[Array, " b"] | Float[Array, "b k"], config: FrozenConfigDict
+) -> Float[Array, ""]:
+    """Cross-entropy with labels or soft targets, by the smoothing and class weights of `config.train`."""
     train = config.train
     return cross_entropy(logits, label, label_smoothing=train.label_smoothing, class_weights=tuple(train.class_weights))
 
