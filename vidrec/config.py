@@ -136,7 +136,7 @@ def base() -> ConfigDict:
     # random (draws seeded by video and clip)
     c.eval.sampling = "test"
     c.eval.crops = 1  # 1: centre | 3: along the long side | 5: corners and centre | 10: those five, mirrored as well
-c.eval.full_resolution = False  # crops as large as data.resize says, not data.image_size (convolutional networks)
+    c.eval.full_resolution = False  # crops as large as data.resize says, not data.image_size (convolutional networks)
     c.eval.average = "softmax"  # of the views: softmax (of their scores) | logits (softmax of the mean)
 
     c.mesh = ConfigDict()
