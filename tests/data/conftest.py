@@ -21,7 +21,7 @@ def make_record(
     number: int, *, label: int | None = None, frames: int | None = None, codec: str = "raw", split: str = "train"
 ) -> VideoRecord[bytes]:
     """A video of 3 + number % 5 frames of random pixels, 6x8, of class `number % 3`."""
-    rng = np.random.default_rng(number)
+    rng = np.random.default_rng(number + (0 if split == "train" else 1000))
     count = 3 + number % 5 if frames is None else frames
     pixels = rng.integers(0, 256, (count, 6, 8, 3), np.uint8)
     label = number % 3 if label is None else label

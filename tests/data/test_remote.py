@@ -1,6 +1,7 @@
 """Records at remote addresses: in fsspec's memory, and on a web server here that knows byte ranges and can fail."""
 
 import builtins
+import importlib
 import os
 import pickle
 import subprocess
@@ -220,8 +221,6 @@ def test_addresses_and_paths():
     [("gs://b", "gcsfs", "gcs"), ("http://x", "aiohttp", "remote"), ("memory://x", "fsspec", "remote")],
 )
 def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch, address: str, package: str, extra: str):
-    import fsspec.registry
-
     real = builtins.__import__
 
     def refuse(name: str, *args, **kwargs):
@@ -232,7 +231,7 @@ def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch, addres
     for name in [name for name in sys.modules if name.startswith(("fsspec.implementations.http", "gcsfs"))]:
         monkeypatch.delitem(sys.modules, name)
     if package == "aiohttp":
-        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "http", raising=False)
+        monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "http", raising=False)
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(VidrecError, match=rf"{address}/manifest\.json cannot be read.*pip install 'vidrec\[{extra}\]'"):
         open_records(address, "train")

@@ -83,9 +83,9 @@ class ShardIndex:
         return len(self.records)
 
     def __reduce__(self):
-        return (
-            (open_index, (self.shard,)) if isinstance(self._data, mmap.mmap) else (ShardIndex, (self.shard, self._data))
-        )
+        if isinstance(self._data, mmap.mmap):
+            return _map_again, (self.shard, self._data[:_HEADER_BYTES])
+        return ShardIndex, (self.shard, self._data)
 
     def video_id(self, record: int) -> str:
         """Returns the id of a record's video."""
@@ -199,7 +199,7 @@ def open_index(shard: Place) -> ShardIndex:
             f"shard {shard} is missing; run the same 'vidrec convert' again, it makes only what is missing"
         )
     try:
-        index = _map(shard)
+        index = map_index(shard)
         check_binding(index)
         return index
     except StaleIndex as error:
@@ -208,22 +208,35 @@ def open_index(shard: Place) -> ShardIndex:
     try:
         with atomic_write(index_path(shard)) as file:
             file.write(data)
-        return _map(shard)
+        return map_index(shard)
     except OSError as error:
         log.warning("cannot write %s (%s); it stays in memory for this run", index_path(shard), error.strerror)
         return ShardIndex(shard, data)
 
 
-def _open_remote(shard: RemotePath) -> ShardIndex:
-    file = index_path(shard)
+def open_damaged(shard: Place) -> ShardIndex:
+    """Opens the index of a shard that is known to be damaged, so that index and shard cannot be compared.
+
+    Raises:
+      VidrecError: there is no index, or it is damaged.
+    """
     try:
-        index = ShardIndex(shard, file.read_bytes())
+        return map_index(shard) if isinstance(shard, Path) else ShardIndex(shard, index_path(shard).read_bytes())
+    except FileNotFoundError as error:
+        raise VidrecError(f"{error.filename} is missing; copy shards and their index files there again") from None
+    except StaleIndex as error:
+        raise VidrecError(f"{index_path(shard)}: {error}; {REPAIR}") from None
+
+
+def _open_remote(shard: RemotePath) -> ShardIndex:
+    index = open_damaged(shard)
+    try:
         check_binding(index)
     except FileNotFoundError as error:
         raise VidrecError(f"{error.filename} is missing; copy shards and their index files there again") from None
     except StaleIndex as error:
         raise VidrecError(
-            f"{file}: {error}; check the local records with 'vidrec verify --repair' and copy shard and index again"
+            f"{index_path(shard)}: {error}; check the local records with 'vidrec verify --repair' and copy both again"
         ) from None
     return index
 
@@ -250,7 +263,12 @@ def check_binding(index: ShardIndex) -> None:
             raise StaleIndex(f"its record {record} is not the one in the shard")
 
 
-def _map(shard: Path) -> ShardIndex:
+def map_index(shard: Path) -> ShardIndex:
+    """Opens the index file of a shard as it is, whether or not it belongs to that shard.
+
+    Raises:
+      StaleIndex: there is none, or it is damaged. OSError: it cannot be read.
+    """
     try:
         with open(index_path(shard), "rb") as file:
             # Without tracking, a map does not keep its file open (before Python 3.13 it always does).
@@ -261,6 +279,17 @@ def _map(shard: Path) -> ShardIndex:
     except ValueError:
         raise StaleIndex("it is empty") from None
     return ShardIndex(shard, data)
+
+
+def _map_again(shard: Path, header: bytes) -> ShardIndex:
+    """Opens an index in another process; by its header, which has the CRCs of the rest, it is the same one."""
+    try:
+        index = map_index(shard)
+    except StaleIndex as error:
+        raise VidrecError(f"{index_path(shard)}: {error}; it was changed while in use, start again") from None
+    if index._data[:_HEADER_BYTES] != header:
+        raise VidrecError(f"{index_path(shard)} was changed while in use; start again")
+    return index
 
 
 def _check(data: bytes | mmap.mmap) -> tuple[int, int, int, int]:

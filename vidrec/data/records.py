@@ -4,6 +4,7 @@ A source is what grain calls a random access data source: it has a length, items
 can be pickled. Files are opened when first read, in each process for itself.
 """
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,9 @@ from typing import NamedTuple, SupportsIndex
 import numpy as np
 from jaxtyping import Int32
 
+from vidrec.data import aside as aside_module
 from vidrec.data import manifest, schema
+from vidrec.data.aside import AsideList
 from vidrec.data.images import BadFrame, Frame
 from vidrec.data.index import ShardIndex
 from vidrec.data.openfiles import OpenFiles, allow_files, reading
@@ -25,6 +28,8 @@ from vidrec.data.splits import parse_split
 from vidrec.data.tfrecord import WAY_OUT, BadRecord, crc32c
 from vidrec.errors import VidrecError
 from vidrec.labels import ClassList
+
+log = logging.getLogger(__name__)
 
 _REQUESTS = 16
 
@@ -116,6 +121,10 @@ class TFRecordSource:
         self.digest: str = manifest.rows_digest(self.classes, _column(rows, "crc", np.uint32), self.labels)
         self._files = OpenFiles()
         self._check()
+        if self.aside:
+            log.warning(
+                "%d of %d videos are set aside and not read: %s", len(self.aside), len(self), self._some_aside()
+            )
 
     def _check(self) -> None:
         where = f"split '{self.split}' of {self.name}"
@@ -137,6 +146,10 @@ class TFRecordSource:
             raise VidrecError(
                 f"{where}: {len(empty)} videos have no frame, the first is '{self.video_id(empty[0])}'; convert again"
             )
+
+    def _some_aside(self) -> str:
+        first = sorted(self.aside)[:3]
+        return ", ".join(repr(self.video_id(i)) for i in first) + (", ..." if len(self.aside) > len(first) else "")
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -261,27 +274,40 @@ def open_records(directory: Address | Sequence[Address], split: str) -> TFRecord
 def _open_folder(directory: Place, split: str, member: int) -> tuple[manifest.Manifest, list[Part]]:
     with reading(directory):
         info = manifest.load(directory)
+        aside = aside_module.load(directory)
     if isinstance(directory, Path):
         allow_files(sum(len(part.shards) for part in info.splits.values()))  # each index is one while it is mapped
+    for cut in aside.cut:
+        log.warning("%s: not read are %s", directory, cut)
     indexes: dict[str, list[ShardIndex]] = {}
     parts: list[Part] = []
-    for name, start, stop in parse_split(split, {name: part.videos for name, part in info.splits.items()}):
+    for name, start, stop in parse_split(split, _sizes(info, aside)):
         with reading(directory):
-            indexes[name] = indexes.get(name) or _open_shards(directory, info.splits[name].shards, info.classes)
+            indexes[name] = indexes.get(name) or _open_shards(directory, info.splits[name].shards, info.classes, aside)
         at = 0
         for index in indexes[name]:
             first, last = max(start - at, 0), min(stop - at, len(index))
             if first < last:
-                parts.append(Part(index, first, last, info.classes, member))
+                parts.append(Part(index, first, last, info.classes, member, aside.of(index.shard.name)))
             at += len(index)
     return info, parts
 
 
-def _open_shards(directory: Place, shards: Sequence[manifest.Shard], classes: ClassList) -> list[ShardIndex]:
+def _sizes(info: manifest.Manifest, aside: AsideList) -> dict[str, int]:
+    """Number of videos of each split."""
+    return {name: sum(aside.kept(shard).records for shard in part.shards) for name, part in info.splits.items()}
+
+
+def _open_shards(
+    directory: Place, shards: Sequence[manifest.Shard], classes: ClassList, aside: AsideList
+) -> list[ShardIndex]:
+    def open_one(shard: manifest.Shard) -> ShardIndex:
+        return open_shard(directory, shard, classes, aside)
+
     if isinstance(directory, Path):
-        return [open_shard(directory, shard, classes) for shard in shards]
+        return [open_one(shard) for shard in shards]
     with ThreadPoolExecutor(_REQUESTS) as threads:  # each waits for answers most of the time
-        return list(threads.map(lambda shard: open_shard(directory, shard, classes), shards))
+        return list(threads.map(open_one, shards))
 
 
 def _renumber(labels: np.ndarray, own: ClassList, united: ClassList) -> Int32[np.ndarray, " n"]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from vidrec.data import manifest
-from vidrec.data.index import IndexBuilder, ShardIndex, index_path, open_index
+from vidrec.data.aside import AsideList
+from vidrec.data.index import IndexBuilder, ShardIndex, index_path, open_damaged, open_index
 from vidrec.data.remote import Place
 from vidrec.data.tfrecord import WAY_OUT, write_record
 from vidrec.errors import VidrecError
@@ -42,14 +43,18 @@ def write_shard(shard: Path, payloads: Iterable[bytes]) -> ShardIndex:
     return ShardIndex(shard, index)
 
 
-def open_shard(directory: Place, shard: manifest.Shard, classes: ClassList) -> ShardIndex:
-    """Opens the index of a shard that a manifest names.
+def open_shard(
+    directory: Place, shard: manifest.Shard, classes: ClassList, aside: AsideList | None = None
+) -> ShardIndex:
+    """Opens the index of a shard that a manifest names, as far as it is not set aside.
 
     Raises:
       VidrecError: the shard is missing, cut off, damaged where the index shows it, or another one.
     """
-    index = open_index(directory / shard.file)
-    if describe(index, classes) != shard:
+    path = directory / shard.file
+    known_damaged = aside is not None and aside.names(shard.file)
+    index = open_damaged(path) if known_damaged else open_index(path)
+    if describe(index, classes) != (aside.kept(shard) if aside else shard):
         raise VidrecError(f"shard {shard.file} in {directory} is not the one that its manifest names; {WAY_OUT}")
     return index
 

@@ -1,23 +1,29 @@
 """Checking a record folder: every byte of every shard and index, and that all the files agree with each other."""
 
-import os
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from vidrec.data import aside as aside_module
 from vidrec.data import index as index_module
-from vidrec.data import manifest, schema, workfolder
+from vidrec.data import manifest, salvage, schema, workfolder
+from vidrec.data.aside import AsideList, CutShard, SetAside
 from vidrec.data.images import BadFrame
 from vidrec.data.index import REPAIR, ShardIndex, index_path
+from vidrec.data.leakage import find_leakage
 from vidrec.data.manifest import Manifest, Shard
 from vidrec.data.pool import Progress
+from vidrec.data.remote import Address, place
 from vidrec.data.shards import describe, describe_split
+from vidrec.data.tfrecord import BadRecord
 from vidrec.errors import VidrecError
 from vidrec.files import atomic_write
-from vidrec.labels import ClassList
 
 CONVERT = "delete it and run the same 'vidrec convert' again, it makes only what is missing"
+SET_ASIDE = "'vidrec verify --repair' sets aside what cannot be read"
 
 
 @dataclass
@@ -29,6 +35,8 @@ class Report:
       shards, videos, frames, bytes: how much was checked and is in order.
       problems: what is wrong and the way out, one sentence each; empty when all is well.
       repaired: index files that were built again.
+      aside: records that are set aside, in set_aside.json; they are no problems.
+      videos_aside: how many videos that are.
     """
 
     directory: str
@@ -38,6 +46,8 @@ class Report:
     bytes: int = 0
     problems: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+    videos_aside: int = 0
 
     @property
     def ok(self) -> bool:
@@ -52,12 +62,33 @@ class Report:
         """The report for people."""
         size = f"{self.shards} shards, {self.videos} videos, {self.frames} frames, {self.bytes / 1e6:.1f} MB"
         lines = [f"{self.directory}: {size} in order", *(f"built again: {name}" for name in self.repaired)]
+        if self.aside:
+            lines.append(
+                f"{self.videos_aside} videos are set aside ({aside_module.FILE_NAME}), training leaves them out:"
+            )
+            lines += [f"set aside: {one}" for one in self.aside]
         lines += [f"problem: {problem}" for problem in self.problems]
         return "\n".join(lines)
 
 
+@dataclass
+class _Checks:
+    """One run of `verify`: what it was asked, what was set aside before it and what is now, what it found."""
+
+    directory: Path
+    info: Manifest
+    report: Report
+    before: AsideList
+    deep: bool
+    repair: bool
+    now: AsideList = field(default_factory=AsideList)
+
+    def problem(self, sentence: str) -> None:
+        self.report.problems.append(sentence)
+
+
 def verify(
-    directory: str | os.PathLike[str],
+    directory: Address,
     *,
     deep: bool = False,
     repair: bool = False,
@@ -67,101 +98,192 @@ def verify(
 
     Checked are: that all shards are there and of the size in the manifest; framing and CRCs of every record; that
     each index is, byte for byte, what the shard says; labels within the classes and with the right names; that no
-    video is there twice and none is empty; counts and digests of the manifest.
+    video is there twice and none is empty; that no split has videos of another (the same frames under another name,
+    or, by UCF101's names, of the same group); counts and digests of the manifest.
 
     Args:
       directory: the record folder.
       deep: also decode every frame and compare its size.
-      repair: build the index of a sound shard again where it is missing or wrong.
+      repair: build the index of a sound shard again where it is missing or wrong, and set aside the records that
+        cannot be read: they are listed in set_aside.json, and training leaves them out.
       progress: called with (shards done, shards in all).
 
     Raises:
-      VidrecError: there is no manifest to check against.
+      VidrecError: there is no manifest to check against; the folder is a remote one.
     """
-    directory = Path(directory)
-    info = manifest.load(directory)
-    report = Report(str(directory))
-    if (directory / workfolder.NAME).exists():
-        report.problems.append(f"{directory} is unfinished; run the same 'vidrec convert' again")
+    folder = place(directory)
+    if not isinstance(folder, Path):
+        raise VidrecError(f"{folder} is a remote address; verify the records where they were made, then copy them")
+    info = manifest.load(folder)
+    checks = _Checks(folder, info, Report(str(folder)), aside_module.load(folder), deep, repair)
+    if (folder / workfolder.NAME).exists():
+        checks.problem(f"{folder} is unfinished; run the same 'vidrec convert' again")
     names = [(name, shard) for name, split in info.splits.items() for shard in split.shards]
-    sound: dict[str, list[ShardIndex]] = {name: [] for name in info.splits}
+    found: dict[str, list[ShardIndex]] = {name: [] for name in info.splits}
     for done, (name, shard) in enumerate(names):
         if progress:
             progress(done, len(names))
-        index = _check_shard(directory, shard, info, report, deep=deep, repair=repair)
+        index = _check_shard(checks, shard)
         if index is not None:
-            sound[name].append(index)
+            found[name].append(index)
     if progress:
         progress(len(names), len(names))
-    _check_splits(info, sound, report)
-    _check_duplicates([index for indexes in sound.values() for index in indexes], report)
-    return report
+    _check_splits(checks, found)
+    checks.report.problems += find_leakage(found)
+    _finish_aside(checks)
+    return checks.report
 
 
-def _check_shard(
-    directory: Path, shard: Shard, info: Manifest, report: Report, *, deep: bool, repair: bool
-) -> ShardIndex | None:
-    """Returns the index as the shard's content says it should be; None where the shard itself is damaged."""
-    path = directory / shard.file
+def _check_shard(checks: _Checks, shard: Shard) -> ShardIndex | None:
+    """Returns the index as it should be; None where neither the shard nor its index says."""
+    path = checks.directory / shard.file
     if not path.is_file():
-        report.problems.append(f"shard {shard.file} is missing; run the same 'vidrec convert' again")
+        checks.problem(f"shard {shard.file} is missing; run the same 'vidrec convert' again")
         return None
+    look = _Look(checks, shard)
     try:
-        right = ShardIndex(path, index_module.build(path, _each_record(info.classes, report, path, deep=deep)))
+        right = ShardIndex(path, index_module.build(path, look))
+    except BadRecord as error:
+        return _check_damaged(checks, shard, str(error), error.record)
     except VidrecError as error:
-        report.problems.append(str(error))
+        checks.problem(str(error))
         return None
     except OSError as error:
-        report.problems.append(f"shard {shard.file} cannot be read ({error.strerror}); check its rights and the disk")
+        checks.problem(f"shard {shard.file} cannot be read ({error.strerror}); check its rights and the disk")
         return None
-    _check_index(right, report, repair=repair)
-    if (found := describe(right, info.classes)) != shard:
+    if (found := describe(right, checks.info.classes)) != shard:
         what = f"{found.bytes} bytes, {found.records} records, digest {found.digest}"
         said = f"{shard.bytes}, {shard.records}, {shard.digest}"
-        report.problems.append(f"shard {shard.file} ({what}) is not the one in the manifest ({said}); {CONVERT}")
-    report.shards += 1
-    report.videos += len(right)
-    report.frames += len(right.frames)
-    report.bytes += right.shard_bytes
+        sentence = f"shard {shard.file} ({what}) is not the one in the manifest ({said}); {CONVERT}"
+        if salvage.sound_index(path, shard, checks.info.classes):
+            return _check_damaged(checks, shard, sentence, found.records)
+        checks.problem(sentence)
+    _check_index(checks, right)
+    checks.report.problems += look.problems
+    for record, why in look.bad.items():
+        _set_aside(checks, SetAside(shard.file, record, right.video_id(record), why))
+    _count(checks.report, right, look.bad.keys())
+    checks.report.shards += 1
+    checks.report.bytes += right.shard_bytes
     return right
 
 
-def _check_index(right: ShardIndex, report: Report, *, repair: bool) -> None:
-    file = index_path(right.shard)
+def _check_damaged(checks: _Checks, shard: Shard, sentence: str, sound: int) -> ShardIndex | None:
+    """Checks a damaged shard, of which the first `sound` records can be read, by its index where that is sound."""
+    path = checks.directory / shard.file
+    index = salvage.sound_index(path, shard, checks.info.classes)
+    if index is None:
+        _cut(checks, shard, sentence, sound)
+        return None
+    look, bad = _Look(checks, shard), {}
+    for record, fields, payload in salvage.read_by_index(path, index):
+        if isinstance(fields, str):
+            bad[record] = fields
+        else:
+            look(record, fields, payload)
+    known = checks.repair or bad.keys() <= checks.before.of(shard.file)
+    if not bad:
+        checks.problem(sentence)  # bytes behind the last record, say
+    elif not known:
+        checks.problem(f"{sentence}; {len(bad)} of its {len(index)} records cannot be read: {SET_ASIDE}")
+    for record, why in (bad | look.bad).items():
+        if known or record not in bad:
+            _set_aside(checks, SetAside(shard.file, record, index.video_id(record), why))
+    checks.report.problems += look.problems
+    _count(checks.report, index, bad.keys() | look.bad.keys())
+    return index
+
+
+def _cut(checks: _Checks, shard: Shard, sentence: str, sound: int) -> None:
+    """Sets aside a shard from its first damaged record on: where that and the index are damaged, nothing says more."""
+    path = checks.directory / shard.file
+    beginning = salvage.index_beginning(path, sound)
+    cut = CutShard(describe(beginning, checks.info.classes), shard.records - sound, sentence.partition(";")[0])
+    if not checks.repair and cut not in checks.before.cut:
+        checks.problem(sentence)
+        return
+    _check_index(checks, beginning)
+    checks.now.cut.append(cut)
+    _count(checks.report, beginning, ())
+
+
+def _set_aside(checks: _Checks, one: SetAside) -> None:
+    if checks.repair or one.record in checks.before.of(one.shard):
+        checks.now.records.append(one)
+    else:
+        checks.problem(f"{one}; {CONVERT}, or set it aside with 'vidrec verify --deep --repair'")
+
+
+def _finish_aside(checks: _Checks) -> None:
+    """Writes the list of what is set aside, or compares it with the one that is there."""
+    now, before = checks.now, checks.before
+    if checks.repair and now != before:
+        try:
+            now.save(checks.directory)
+        except OSError as error:
+            checks.problem(
+                f"{aside_module.FILE_NAME} cannot be written ({error.strerror}); check the folder's rights and the disk"
+            )
+    elif not checks.repair:
+        there = {(one.shard, one.record) for one in now.records}
+        for one in before.records:
+            if (one.shard, one.record) not in there:
+                checks.problem(
+                    f"{one} is set aside, but can be read now; 'vidrec verify --repair' takes it off the list"
+                )
+        for cut in before.cut:
+            if cut not in now.cut:
+                checks.problem(f"{cut} are set aside, which is not so now; 'vidrec verify --repair' renews the list")
+    checks.report.aside = [str(one) for one in (*now.records, *now.cut)]
+    checks.report.videos_aside = now.count
+
+
+def _count(report: Report, index: ShardIndex, bad: Collection[int]) -> None:
+    sound = np.delete(index.records["num_frames"], list(bad))
+    report.videos += len(sound)
+    report.frames += int(sound.sum())
+
+
+def _check_index(checks: _Checks, right: ShardIndex) -> None:
+    file = index_path(checks.directory / right.shard.name)
     problem = ""
     if not file.is_file():
         problem = f"index {file.name} is missing; {REPAIR}"
     elif file.read_bytes() != right.tobytes():
         problem = f"index {file.name} is not what its shard says; {REPAIR}"
-    if problem and repair:
+    if problem and checks.repair:
         try:
             with atomic_write(file) as out:
                 out.write(right.tobytes())
         except OSError as error:
             problem = f"index {file.name} cannot be written ({error.strerror}); check the folder's rights and the disk"
         else:
-            report.repaired.append(file.name)
+            checks.report.repaired.append(file.name)
             return
     if problem:
-        report.problems.append(problem)
+        checks.problem(problem)
 
 
-def _each_record(
-    classes: ClassList, report: Report, shard: Path, *, deep: bool
-) -> Callable[[int, schema.VideoRecord[schema.Span], bytes], None]:
-    def check(number: int, record: schema.VideoRecord[schema.Span], payload: bytes) -> None:
-        where = f"record {number} of shard {shard.name} (video '{record.video_id}')"
+class _Look:
+    """Checks the records of a shard one by one; collects problems, and what is wrong with frames by record number."""
+
+    def __init__(self, checks: _Checks, shard: Shard) -> None:
+        self.problems: list[str] = []
+        self.bad: dict[int, str] = {}
+        self._classes, self._deep, self._shard = checks.info.classes, checks.deep, shard.file
+        self._listed = checks.before.of(shard.file)
+
+    def __call__(self, number: int, record: schema.VideoRecord[schema.Span], payload: bytes) -> None:
+        where, classes = f"record {number} of shard {self._shard} (video '{record.video_id}')", self._classes
         if not -1 <= record.label < len(classes):
-            report.problems.append(f"{where} has label {record.label}, outside 0..{len(classes) - 1}; {CONVERT}")
+            self.problems.append(f"{where} has label {record.label}, outside 0..{len(classes) - 1}; {CONVERT}")
         elif record.label >= 0 and record.label_text != classes[record.label]:
             said = f"'{record.label_text}', but class {record.label} of the manifest is '{classes[record.label]}'"
-            report.problems.append(f"{where} is labelled {said}; {CONVERT}")
+            self.problems.append(f"{where} is labelled {said}; {CONVERT}")
         if not record.frames:
-            report.problems.append(f"{where} has no frame; {CONVERT}")
-        if deep:
-            report.problems.extend(f"{where}, {problem}; {CONVERT}" for problem in _bad_frames(record, payload))
-
-    return check
+            self.problems.append(f"{where} has no frame; {CONVERT}")
+        if (self._deep or number in self._listed) and (wrong := _bad_frames(record, payload)):
+            self.bad[number] = wrong[0] + (f" (and {len(wrong) - 1} frames more)" if len(wrong) > 1 else "")
 
 
 def _bad_frames(record: schema.VideoRecord[schema.Span], payload: bytes) -> list[str]:
@@ -177,22 +299,11 @@ def _bad_frames(record: schema.VideoRecord[schema.Span], payload: bytes) -> list
     return problems
 
 
-def _check_splits(info: Manifest, sound: dict[str, list[ShardIndex]], report: Report) -> None:
-    for name, split in info.splits.items():
-        complete = split.shards and len(sound[name]) == len(split.shards)
-        if complete and describe_split(sound[name], info.classes) != split:
-            report.problems.append(
+def _check_splits(checks: _Checks, found: dict[str, list[ShardIndex]]) -> None:
+    for name, split in checks.info.splits.items():
+        complete = split.shards and len(found[name]) == len(split.shards)
+        if complete and describe_split(found[name], checks.info.classes) != split:
+            checks.problem(
                 f"counts or digest of split '{name}' in {manifest.FILE_NAME} are not those of its shards; "
                 f"delete {manifest.FILE_NAME} and run the same 'vidrec convert' again"
             )
-
-
-def _check_duplicates(indexes: list[ShardIndex], report: Report) -> None:
-    seen: dict[str, str] = {}
-    for index in indexes:
-        for record in range(len(index)):
-            video_id = index.video_id(record)
-            here = f"record {record} of shard {index.shard.name}"
-            if video_id in seen:
-                report.problems.append(f"video '{video_id}' is there twice: {seen[video_id]}, {here}; convert again")
-            seen[video_id] = here
