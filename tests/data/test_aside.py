@@ -3,12 +3,14 @@
 import json
 import os
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vidrec.data import aside
+from vidrec.data.convert import convert
 from vidrec.data.index import index_path
 from vidrec.data.records import open_records
 from vidrec.data.tfrecord import BadRecord
@@ -171,3 +173,20 @@ def test_remote_records_are_set_aside_too(tiny_copy: Path):
     system.rm("/aside", recursive=True)
     with pytest.raises(VidrecError, match="is a remote address; verify the records where they were made"):
         verify("memory://aside")
+
+
+def test_converting_the_shard_again_clears_it(records: Path, video_list: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(records, tmp_path / "records"))
+    shard = next(folder.glob("*-test*[0-9]"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1000])
+    repair(folder)
+    assert open_records(folder, "test").aside
+    shard.unlink()
+    convert(
+        "list", video_list, video_list / "annotations.csv", folder,
+        workers=1, short_side=0, quality=95, codec="jpeg", videos_per_shard=10, seed=0,
+    )  # fmt: skip
+    assert shard.read_bytes() == whole
+    assert open_records(folder, "test").aside == frozenset()
+    assert verify(folder).ok

@@ -193,7 +193,7 @@ def open_index(shard: Place) -> ShardIndex:
       VidrecError: the shard does not exist, a remote one has no right index; BadRecord: it is cut off or damaged.
     """
     if isinstance(shard, RemotePath):
-        return _open_remote(shard)
+        return _open_remote(shard, bound=True)
     if not shard.is_file():
         raise VidrecError(
             f"shard {shard} is missing; run the same 'vidrec convert' again, it makes only what is missing"
@@ -220,18 +220,19 @@ def open_damaged(shard: Place) -> ShardIndex:
     Raises:
       VidrecError: there is no index, or it is damaged.
     """
+    if isinstance(shard, RemotePath):
+        return _open_remote(shard, bound=False)
     try:
-        return map_index(shard) if isinstance(shard, Path) else ShardIndex(shard, index_path(shard).read_bytes())
-    except FileNotFoundError as error:
-        raise VidrecError(f"{error.filename} is missing; copy shards and their index files there again") from None
+        return map_index(shard)
     except StaleIndex as error:
         raise VidrecError(f"{index_path(shard)}: {error}; {REPAIR}") from None
 
 
-def _open_remote(shard: RemotePath) -> ShardIndex:
-    index = open_damaged(shard)
+def _open_remote(shard: RemotePath, *, bound: bool) -> ShardIndex:
     try:
-        check_binding(index)
+        index = ShardIndex(shard, index_path(shard).read_bytes())
+        if bound:
+            check_binding(index)
     except FileNotFoundError as error:
         raise VidrecError(f"{error.filename} is missing; copy shards and their index files there again") from None
     except StaleIndex as error:

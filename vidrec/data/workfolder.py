@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vidrec.data import archives, manifest, tfds
+from vidrec.data import archives, aside, manifest, tfds
 from vidrec.data.index import index_path, open_index
 from vidrec.data.manifest import Manifest, Shard
 from vidrec.data.plan import Plan, difference
@@ -95,7 +95,9 @@ def start(plan: Plan, out: Path) -> dict[str, Note]:
     else:
         _write_plan(plan, out)
     notes = [_read_note(file) for file in sorted(work.glob(f"*{_NOTE}"))]
-    return {note.shard.file: note for note in notes if _is_whole(out, note.shard, plan)}
+    whole = {note.shard.file: note for note in notes if _is_whole(out, note.shard, plan)}
+    aside.clear(out, [shard.file for shard in plan.shards if shard.file not in whole])  # they are made again
+    return whole
 
 
 def write_note(out: Path, note: Note) -> None:
