@@ -6,9 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidrec.data.augment import (
+    Box,
     center_box,
+    five_crops,
     flip_label,
     random_box,
+    resized_box,
     resized_shape,
     short_side,
     to_stored,
@@ -80,3 +83,50 @@ def test_short_sides_lie_in_their_range(draw):
     assert (min(sides), max(sides)) == (256, 320)
     mean = 288 if draw == "uniform" else 64 / np.log(320 / 256)  # harmonic draws favour the shorter side
     assert np.mean(sides) == pytest.approx(mean, abs=1.5)
+
+
+def test_five_crops_are_the_corners_and_the_centre():
+    assert five_crops(256, 340, (224, 224)) == [
+        (0, 0, 224, 224), (116, 0, 224, 224), (0, 32, 224, 224), (116, 32, 224, 224), (58, 16, 224, 224)
+    ]  # fmt: skip
+    assert five_crops(100, 60, (50, 80))[3] == (0, 48, 60, 50)  # as wide as the frame where that is narrower
+
+
+class Drawn:
+    """A generator that gives prepared numbers: shares of each range."""
+
+    def __init__(self, *shares):
+        self.shares = list(shares)
+
+    def uniform(self, low, high):
+        return low + (high - low) * self.shares.pop(0)
+
+    def integers(self, high):
+        return int(high * self.shares.pop(0))
+
+
+def test_a_resized_box_has_the_drawn_area_and_aspect():
+    # An area of a quarter and the ratio in the logarithmic middle (1): a square of 100, placed in 101 and 301 places.
+    box = resized_box(200, 400, (0.0, 0.25), (0.5, 2.0), Drawn(0.5, 0.5, 0.5, 0.25))
+    assert box == Box(150, 25, 100, 100)
+    # Of ratio 2, the box would be 566 wide; the second draw, of ratio 1/2, is too high; the third fits, at the bottom.
+    box = resized_box(200, 400, (0.0, 2.0), (0.5, 2.0), Drawn(1.0, 1.0, 0.5, 0.0, 0.0625, 0.5, 0.0, 0.999))
+    assert box == Box(0, 100, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(100, 300, (83, 0, 133, 100)), (300, 100, (0, 83, 100, 133)), (100, 110, (0, 0, 110, 100))],
+)
+def test_where_no_resized_box_fits_it_is_the_largest_allowed_in_the_centre(height, width, expected):
+    assert resized_box(height, width, (4.0, 4.0), (3 / 4, 4 / 3), np.random.default_rng(0)) == expected
+
+
+@given(st.integers(20, 400), st.integers(20, 400), st.integers(0, 2**32))
+def test_resized_boxes_keep_to_their_ranges(height, width, seed):
+    box = resized_box(height, width, (0.08, 1.0), (3 / 4, 4 / 3), np.random.default_rng(seed))
+    assert min(box) >= 0
+    assert 1 <= box.width <= width - box.x
+    assert 1 <= box.height <= height - box.y
+    assert 0.6 < box.width / box.height < 1.6  # rounding, of a box of five pixels
+    assert box.width * box.height > 0.05 * height * width or max(height, width) > 1.4 * min(height, width)

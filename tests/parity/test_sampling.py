@@ -48,11 +48,12 @@ def test_frame_sampling(kind):
         np.testing.assert_array_equal(draw(kind, frames, segments), expected, f"{segments} of {frames}")
 
 
-def test_frame_sampling_tdn():
+@pytest.mark.parametrize("mode", ["val", "test"])
+def test_frame_sampling_tdn(mode):
     """Segments of five frames; the lists name the first of each."""
     assert TDN
     for segments, frames, expected in cases(TDN):
-        indices = segment_indices(frames, segments, mode="val", frames_per_segment=5)
+        indices = segment_indices(frames, segments, mode=mode, frames_per_segment=5)
         assert indices.shape == (5 * segments,)
         np.testing.assert_array_equal(indices[::5], expected, f"{segments} of {frames}")
 

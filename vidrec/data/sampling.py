@@ -30,12 +30,13 @@ def segment_indices(
       num_frames: frames n of the video, at least 1.
       num_segments: T.
       mode: "train": a random place in each part; "val": the parts' centres, with the published guard that a video of
-        at most T frames gives frame 0 only; "test": the centres without that guard; "twice": the centres, then the
-        parts' starts (two clips, `2 * T` entries).
+        at most T + L - 1 frames gives frame 0 only; "test": the centres without that guard where L is 1, and with it
+        where L is more, as published for either; "twice": the centres, then the parts' starts, without a guard (two
+        clips, `2 * T` entries).
       frames_per_segment: L consecutive frames from each place (5 for networks on frame differences).
       rng: needed by "train".
-      short: what "train" and "val" do when the video is too short: "first" repeats frame 0 (as published), "loop"
-        starts again, "clamp" stays on the last frame.
+      short: what "train" and the guard do with a video that is too short: "first" repeats frame 0 (as published),
+        "loop" starts again, "clamp" stays on the last frame.
 
     Returns:
       Frame numbers in `[0, num_frames)`, shape `[T * L]` (twice that for "twice").
@@ -45,7 +46,7 @@ def segment_indices(
         if rng is None:
             raise UsageError("segment_indices(mode='train') draws at random: pass rng=np.random.default_rng(seed)")
         starts = _random_starts(num_frames, places, num_segments, rng)
-    elif mode == "val":
+    elif mode == "val" or (mode == "test" and frames_per_segment > 1):
         starts = _centres(places, num_segments) if num_frames > num_segments + frames_per_segment - 1 else None
     elif mode in ("test", "twice"):
         starts = _centres(max(places, 1), num_segments)
