@@ -169,16 +169,26 @@ def _add_verify(verbs: Any) -> None:
     parser.add_argument("records", help="folder written by vidrec convert")
     parser.add_argument("--deep", action="store_true", help="also decode every frame")
     parser.add_argument(
-        "--repair", action="store_true", help="write the index of a sound shard again where it is wrong"
+        "--repair", action="store_true", help="write wrong indexes again; set aside the records that cannot be read"
     )
+    parser.add_argument(
+        "--resume", nargs="?", const="train", metavar="SPLIT",
+        help="instead, prove that training on SPLIT (train) goes on exactly where it is stopped",
+    )  # fmt: skip
 
 
 def _verify(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.data.verify import verify
+    from vidrec.data.verify_resume import verify_resume
     from vidrec.progress import Progress
 
-    with Progress("verifying", 0) as progress:
-        report = verify(args.records, deep=args.deep, repair=args.repair, progress=progress)
+    if args.resume and (args.deep or args.repair):
+        raise UsageError("--resume is a check of its own: give it without --deep and --repair")
+    if args.resume:
+        report = verify_resume(args.records, args.resume)
+    else:
+        with Progress("verifying", 0) as progress:
+            report = verify(args.records, deep=args.deep, repair=args.repair, progress=progress)
     if report.problems:
         print(_json(report.as_dict()) if args.json else report.text(), flush=True)
         raise VidrecError(f"{args.records}: {len(report.problems)} problems")
