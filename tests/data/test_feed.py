@@ -1,9 +1,12 @@
 """Pixels on the device: normalisation, colour jitter, sharded batches."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from vidrec.data.feed import DeviceFeed, jitter, normalize
+from tests.quick import jit
+from vidrec.data.feed import DeviceFeed, jitter, mix, neighbours, normalize
 from vidrec.train.sharding import make_mesh
 from vidrec.types import Batch
 
@@ -53,3 +56,55 @@ def test_feed_gives_global_batches_in_order():
         np.testing.assert_array_equal(batch.clips, CLIPS)
     assert i == 4
     assert feed.waited >= 0
+
+
+@pytest.mark.parametrize(("count", "expected"), [(4, [1, 0, 3, 2]), (5, [1, 0, 3, 2, 4]), (1, [0])])
+def test_neighbours_change_places(count, expected):
+    assert neighbours(jnp.arange(count)).tolist() == expected
+
+
+FLAT = np.random.default_rng(1).normal(size=(4, 3, 10, 14, 3)).astype(np.float32)
+
+
+def mixtures(mixup, cutmix, count):
+    """Shares of the clips themselves, and what they were mixed to, by several draws."""
+    mixed = jit(jax.vmap(lambda key: mix(key, jnp.asarray(FLAT), mixup, cutmix)))
+    clips, shares = mixed(jax.random.split(jax.random.key(0), count))
+    return np.asarray(clips), np.asarray(shares)
+
+
+def test_mixup_blends_neighbours_by_one_share():
+    clips, shares = mixtures(0.8, 0.0, 20)
+    other = FLAT[np.array([1, 0, 3, 2])]
+    for found, own in zip(clips, shares, strict=True):
+        np.testing.assert_allclose(found, own * FLAT + (1 - own) * other, atol=1e-5)
+    assert 0 <= shares.min() < 0.3 < 0.7 < shares.max() <= 1
+
+
+def test_cutmix_puts_one_box_of_the_neighbour_into_all_frames():
+    clips, shares = mixtures(0.0, 1.0, 20)
+    other = FLAT[np.array([1, 0, 3, 2])]
+    for found, own in zip(clips, shares, strict=True):
+        theirs = (found == other).all((0, 1, 4))
+        np.testing.assert_array_equal((found == FLAT).all((0, 1, 4)), ~theirs)  # the same pixels in all frames
+        rows, columns = theirs.any(1), theirs.any(0)
+        np.testing.assert_array_equal(theirs, rows[:, None] & columns)
+        assert max(np.abs(np.diff(side.astype(int))).sum() for side in (rows, columns)) <= 2  # of one piece
+        assert own == pytest.approx(1 - theirs.mean(), abs=1e-6)
+    assert len({round(float(own), 4) for own in shares}) > 10
+
+
+@pytest.mark.slow
+def test_boxes_are_as_large_as_drawn_before_the_edge_cuts_them():
+    shares = jit(jax.vmap(lambda key: mix(key, jnp.zeros((1, 1, 64, 64, 3)), 0.0, 1.0)[1]))
+    found = np.asarray(shares(jax.random.split(jax.random.key(3), 2000)))
+    side = np.sqrt(np.linspace(0, 1, 500))  # a uniform area; along either axis the edge leaves side - side^2 / 4
+    assert found.mean() == pytest.approx(1 - ((side - side**2 / 4) ** 2).mean(), abs=0.02)
+
+
+@pytest.mark.slow
+def test_with_both_either_is_drawn():
+    clips, shares = mixtures(0.8, 1.0, 40)
+    inside = (shares > 0.02) & (shares < 0.98)
+    boxes = np.array([(found == FLAT).any() for found in clips])
+    assert 8 < (boxes & inside).sum() < inside.sum() - 8

@@ -28,3 +28,17 @@ def test_gradient_is_softmax_minus_target():
     expected = np.asarray(jax.nn.softmax(logits))
     expected = expected - np.eye(3)[2]
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+
+def test_soft_targets():
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(6, 4)).astype(np.float32), rng.dirichlet(np.ones(4), 6).astype(np.float32)
+    weights = (0.5, 2.0, 1.0, 3.0)
+    rows = -((0.8 * targets + 0.05) * np.asarray(jax.nn.log_softmax(logits))).sum(1)
+    np.testing.assert_allclose(cross_entropy(logits, targets, label_smoothing=0.2), rows.mean(), rtol=1e-5)
+    w = targets @ np.array(weights)
+    found = cross_entropy(logits, targets, label_smoothing=0.2, class_weights=weights)
+    np.testing.assert_allclose(found, (w * rows).sum() / w.sum(), rtol=1e-5)
+    labels = rng.integers(4, size=6)
+    same = cross_entropy(logits, np.eye(4, dtype=np.float32)[labels], class_weights=weights)
+    np.testing.assert_allclose(same, cross_entropy(logits, labels, class_weights=weights), rtol=1e-6)

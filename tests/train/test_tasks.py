@@ -1,5 +1,6 @@
 """What each task learns from a batch, and which networks it refuses."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 from tests.models.families import CLASSES, IMAGE_SIZE, make
 from tests.quick import jit
 from vidrec.config import base
+from vidrec.data.feed import mix
 from vidrec.errors import UsageError
 from vidrec.losses.classification import cross_entropy
 from vidrec.losses.twins import twins_loss
 from vidrec.train.tasks import make_task, pixels, task_fields
-from vidrec.types import Batch
+from vidrec.types import Batch, ModelOutput
 
 
 def config_of(task, **fields):
@@ -122,6 +124,46 @@ def test_running_statistics_move_once_per_view():
 def test_networks_that_a_task_cannot_train(family, fields, task, options, named):
     with pytest.raises(UsageError, match=named):
         make_task(make(family, **fields), config_of(task, **options))
+
+
+class Places(nn.Module):
+    """A network without weights, whose scores are the means of places of the picture."""
+
+    num_frames: int = 2
+    clip_length: int = 2
+
+    def __call__(self, clips, *, train):
+        return ModelOutput(9 * clips.mean((1, 3))[:, :CLASSES, 0])
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [pytest.param(0.8, 0.0, marks=pytest.mark.slow), (0.0, 1.0)])
+def test_mixed_clips_have_mixed_targets(mixup, cutmix):
+    model, config = Places(), config_of("supervised")
+    config.train.update(mixup=mixup, cutmix=cutmix, label_smoothing=0.1, class_weights=tuple(range(1, CLASSES + 1)))
+    batch = batch_for(model)
+    loss, _, metrics = run(make_task(model, config), {}, batch)
+    normalized = pixels(batch.clips, config, jax.random.key(0))
+    clips, own = jit(lambda key: mix(key, normalized, mixup, cutmix))(jax.random.fold_in(jax.random.key(0), 2))
+    logits = model.apply({}, clips, train=False).logits
+    targets = jnp.zeros((4, CLASSES))
+    for row, other in enumerate((1, 0, 3, 2)):
+        targets = targets.at[row, batch.label[row]].add(own).at[row, batch.label[other]].add(1 - own)
+    smooth = 0.9 * targets + 0.1 / CLASSES
+    weights = targets @ jnp.arange(1.0, CLASSES + 1)
+    expected = (-(smooth * jax.nn.log_softmax(logits)).sum(1) * weights).sum() / weights.sum()
+    assert loss == pytest.approx(float(expected), rel=1e-4)
+    assert 0.02 < own < 0.98
+    best = logits.argmax(1)
+    hits = own * (best == batch.label).mean() + (1 - own) * (best == batch.label[jnp.array([1, 0, 3, 2])]).mean()
+    assert metrics["top1"] == pytest.approx(float(hits), abs=1e-6)
+
+
+@pytest.mark.parametrize(("family", "task"), [("tsn", "twins"), ("ttsn-tsn", "tss"), ("direcformer", "order")])
+def test_only_plain_classification_mixes_videos(family, task):
+    config = config_of(task)
+    config.train.cutmix = 1.0
+    with pytest.raises(UsageError, match=rf"task\.name={task} does not go with train\.mixup and train\.cutmix"):
+        make_task(make(family), config)
 
 
 def test_an_unknown_task_names_the_nearest():
