@@ -1,0 +1,43 @@
+"""The six published layouts in miniature, from files to evaluated networks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "experiments.data_sets", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_every_layout_goes_all_the_way(tmp_path):
+    done = run("--out", str(tmp_path / "out"), "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["layout"]: row for row in json.loads(done.stdout)}
+    assert len(rows) == 6
+    for name, row in rows.items():
+        labelled_only = name in ("UCF101", "HMDB51")
+        assert row["videos"] == 4 * (6 + 3 + (0 if labelled_only else 2)) - 2
+        assert row["frames"] == 16 * row["videos"]
+        assert [why.partition(":")[0] for why in row["skipped"]] == ["missing", "damaged"]
+        assert 0 <= row["top1"] <= 1
+    assert rows["Jester"]["mirror_pairs"] == [
+        ["Swiping Left", "Swiping Right"],
+        ["Turning Hand Clockwise", "Turning Hand Counterclockwise"],
+    ]
+    assert rows["Kinetics-400"]["mirror_pairs"] == []
+
+
+@pytest.mark.slow
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").touch()
+    done = run("--out", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds something else; choose another --out" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
