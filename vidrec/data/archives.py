@@ -12,7 +12,7 @@ from vidrec.errors import VidrecError
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _SUFFIXES = (".zip", ".rar", *_TAR)
 
-_RAR_TOOLS = {
+RAR_TOOLS = {
     "bsdtar": ("-x", "-f", "{archive}", "-C", "{folder}"),
     "unrar": ("x", "-y", "-idq", "{archive}", "{folder}/"),
     "7z": ("x", "-y", "-o{folder}", "{archive}"),
@@ -96,14 +96,14 @@ def _unpack_one(archive: Path, folder: Path) -> None:
 
 
 def _unpack_rar(archive: Path, folder: Path) -> None:
-    tool = next((name for name in _RAR_TOOLS if shutil.which(name)), None)
+    tool = next((name for name in RAR_TOOLS if shutil.which(name)), None)
     if tool is None:
-        names = ", ".join(_RAR_TOOLS)
+        names = ", ".join(RAR_TOOLS)
         raise VidrecError(
             f"{archive} is a RAR archive and none of {names} is on PATH; install one ('apt-get install "
             f"libarchive-tools' has bsdtar), or unpack it elsewhere by 'bsdtar -x -f {archive.name} -C FOLDER'"
         )
-    arguments = [part.format(archive=archive, folder=folder) for part in _RAR_TOOLS[tool]]
+    arguments = [part.format(archive=archive, folder=folder) for part in RAR_TOOLS[tool]]
     done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False, errors="replace")
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()

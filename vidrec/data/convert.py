@@ -148,7 +148,8 @@ def _carry_out(plan: Plan, root: Path, out: Path, workers: int, progress: Progre
     work = partial(_convert_shard, root=root, out=out, settings=plan.settings, classes=plan.classes)
     done = plan.videos - sum(len(shard.entries) for shard in missing)
     results = run_tasks(work, tasks, workers=workers, done=done, total=plan.videos, progress=progress)
-    skipped = sorted([*skipped, *(skip for result in results for skip in result)], key=lambda skip: skip["path"])
+    skipped = [*skipped, *(skip for result in results for skip in result)]
+    skipped.sort(key=lambda skip: (skip["path"], skip["why"]))  # a path may be listed with several pieces
     if len(skipped) == plan.videos:
         workfolder.discard(plan, out)
         first = f"the first is {skipped[0]['path']}: {skipped[0]['why']}"
@@ -251,12 +252,13 @@ def _piece(video: VideoFrames, entry: Entry) -> Iterator[images.Frame]:
     first = round(entry.start * video.fps)
     last = None if entry.end is None else max(first + 1, round(entry.end * video.fps))
     count = 0
-    for number, frame in enumerate(itertools.islice(video, last)):
-        if number >= first:
-            count += 1
-            yield frame
-    if count < _LEAST_OF_PIECE * (1 if last is None else last - first):
-        raise VidrecError(f"{video.path} ends before the piece from {entry.start:g} to {entry.end} seconds does")
+    for frame in itertools.islice(video, first, last):
+        count += 1
+        yield frame
+    if not count:
+        raise VidrecError(f"{video.path} has ended when the piece from {entry.start:g} seconds begins")
+    if last is not None and count < _LEAST_OF_PIECE * (last - first):
+        raise VidrecError(f"{video.path} ends before the piece from {entry.start:g} to {entry.end:g} seconds does")
 
 
 def _stored_size(frame: images.Frame, short_side: int) -> tuple[int, int]:
