@@ -18,6 +18,7 @@ RAR_TOOLS = {
     "7z": ("x", "-y", "-o{folder}", "{archive}"),
     "unar": ("-quiet", "-force-overwrite", "-no-directory", "-output-directory", "{folder}", "{archive}"),
 }
+"""Programs that unpack RAR, in the order they are tried -> their arguments."""
 
 
 def archive_name(path: Path) -> str | None:
@@ -96,15 +97,20 @@ def _unpack_one(archive: Path, folder: Path) -> None:
 
 
 def _unpack_rar(archive: Path, folder: Path) -> None:
-    tool = next((name for name in RAR_TOOLS if shutil.which(name)), None)
-    if tool is None:
-        names = ", ".join(RAR_TOOLS)
+    """Tries one program after the other: none of them knows all versions of RAR."""
+    tools = [tool for tool in RAR_TOOLS if shutil.which(tool)]
+    if not tools:
         raise VidrecError(
-            f"{archive} is a RAR archive and none of {names} is on PATH; install one ('apt-get install "
+            f"{archive} is a RAR archive and none of {', '.join(RAR_TOOLS)} is on PATH; install one ('apt-get install "
             f"libarchive-tools' has bsdtar), or unpack it elsewhere by 'bsdtar -x -f {archive.name} -C FOLDER'"
         )
-    arguments = [part.format(archive=archive, folder=folder) for part in RAR_TOOLS[tool]]
-    done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False, errors="replace")
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise VidrecError(f"cannot unpack {archive}: {tool} says {(said or ['nothing'])[-1]!r}; download it again")
+    said = []
+    for tool in tools:
+        command = [tool, *(part.format(archive=archive, folder=folder) for part in RAR_TOOLS[tool])]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, errors="replace"
+        )
+        if done.returncode == 0 and any(folder.iterdir()):
+            return
+        said.append(f"{tool} says {((done.stderr or done.stdout).strip().splitlines() or ['nothing'])[0]!r}")
+    raise VidrecError(f"cannot unpack {archive}: {', '.join(said)}; download it again, or install another of its tools")
