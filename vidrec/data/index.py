@@ -122,11 +122,23 @@ def index_path[P: Place](shard: P) -> P:
     return cast(P, shard.with_name(shard.name + ".index"))
 
 
-class IndexBuilder:
-    """Collects the rows of an index while a shard is written or scanned: `add` each record, then `finish`."""
+Read = Callable[[bytes, int], VideoRecord[Span]]
 
-    def __init__(self, shard_name: str) -> None:
-        self._shard_name = shard_name
+
+def _read_ours(payload: bytes, _: int) -> VideoRecord[Span]:
+    return schema.read(payload)
+
+
+class IndexBuilder:
+    """Collects the rows of an index while a shard is written or scanned: `add` each record, then `finish`.
+
+    Args:
+      shard_name: file name of the shard.
+      read: function of a payload and its number in the shard -> its fields; raises BadExample.
+    """
+
+    def __init__(self, shard_name: str, read: Read = _read_ours) -> None:
+        self._shard_name, self._read = shard_name, read
         self._records: list[tuple[float, ...]] = []
         self._frames: list[np.ndarray] = []
         self._ids: list[bytes] = []
@@ -135,7 +147,7 @@ class IndexBuilder:
     def add(self, location: Location, payload: bytes) -> VideoRecord[Span]:
         """Adds the next record and returns its fields; a payload that does not follow the schema is a `BadRecord`."""
         try:
-            fields = schema.read(payload)
+            fields = self._read(payload, len(self._records))
         except example.BadExample as error:
             number = len(self._records)
             message = f"record {number} of shard {self._shard_name} is not a vidrec video record: {error}"
@@ -166,17 +178,20 @@ class IndexBuilder:
         return b"".join([header, records, *(rows.tobytes() for rows in self._frames), ids])
 
 
-def build(shard: Path, look: Callable[[int, VideoRecord[Span], bytes], None] | None = None) -> bytes:
+def build(
+    shard: Path, look: Callable[[int, VideoRecord[Span], bytes], None] | None = None, read: Read = _read_ours
+) -> bytes:
     """Reads a whole shard, checking every CRC, and returns the content of its index file.
 
     Args:
       shard: path of the shard.
       look: called with number, fields and payload of every record.
+      read: of records other than ours, as of `IndexBuilder`.
 
     Raises:
       BadRecord: the shard is cut off or damaged, or holds something other than video records.
     """
-    builder = IndexBuilder(shard.name)
+    builder = IndexBuilder(shard.name, read)
     for number, (location, payload) in enumerate(tfrecord.scan(shard)):
         fields = builder.add(location, payload)
         if look is not None:
@@ -184,10 +199,14 @@ def build(shard: Path, look: Callable[[int, VideoRecord[Span], bytes], None] | N
     return builder.finish(shard.stat().st_size)
 
 
-def open_index(shard: Place) -> ShardIndex:
+def open_index(shard: Place, read: Read = _read_ours) -> ShardIndex:
     """Opens the index of a shard; an absent or damaged one, or another shard's, is built again, with a warning.
 
     That of a remote shard is read whole, and must be there and right, since nothing can be written beside it.
+
+    Args:
+      shard: path or address of the shard.
+      read: of records other than ours, as of `IndexBuilder`.
 
     Raises:
       VidrecError: the shard does not exist, a remote one has no right index; BadRecord: it is cut off or damaged.
@@ -204,7 +223,7 @@ def open_index(shard: Place) -> ShardIndex:
         return index
     except StaleIndex as error:
         log.warning("%s: %s; building it again from the whole shard", index_path(shard), error)
-    data = build(shard)
+    data = build(shard, read=read)
     try:
         with atomic_write(index_path(shard)) as file:
             file.write(data)

@@ -6,32 +6,26 @@ can be pickled. Files are opened when first read, in each process for itself.
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import index as index_of
-from pathlib import Path
 from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 from jaxtyping import Int32
 
-from vidrec.data import aside as aside_module
 from vidrec.data import manifest, schema
-from vidrec.data.aside import AsideList
+from vidrec.data.folder import Folder, open_folder
 from vidrec.data.images import BadFrame, Frame
 from vidrec.data.index import ShardIndex
-from vidrec.data.openfiles import OpenFiles, allow_files, reading
+from vidrec.data.openfiles import OpenFiles, reading
 from vidrec.data.remote import Address, Place, RemotePath, place
-from vidrec.data.shards import open_shard
 from vidrec.data.splits import parse_split
 from vidrec.data.tfrecord import WAY_OUT, BadRecord, crc32c
 from vidrec.errors import VidrecError
 from vidrec.labels import ClassList
 
 log = logging.getLogger(__name__)
-
-_REQUESTS = 16
 
 
 @dataclass(frozen=True)
@@ -255,7 +249,8 @@ def open_records(directory: Address | Sequence[Address], split: str) -> TFRecord
     Everything is checked from manifest and index alone; no video is read.
 
     Args:
-      directory: a record folder or several, each a local path or an address that fsspec knows (`gs://`, `https://`,
+      directory: a record folder or several, each a local path (of a folder of ours, or of one that
+        tensorflow-datasets prepared, see `vidrec.data.foreign`) or an address that fsspec knows (`gs://`, `https://`,
         `memory://`). Of remote ones the index files are read whole and kept in memory, eight bytes per frame; frames
         are read one by one.
       split: as above.
@@ -264,50 +259,28 @@ def open_records(directory: Address | Sequence[Address], split: str) -> TFRecord
       VidrecError: a folder is not there or not finished, there is no such split or it is empty, a shard is missing,
         cut off, unreadable or not the one the manifest names, a label is outside the classes, a video has no frame.
     """
-    folders = [directory] if isinstance(directory, str | os.PathLike) else directory
-    opened = [_open_folder(place(folder), split, member) for member, folder in enumerate(folders)]
-    classes = dict.fromkeys(name for info, _ in opened for name in info.classes)
-    name = "+".join(info.name for info, _ in opened)
-    return TFRecordSource([part for _, parts in opened for part in parts], tuple(classes), name=name, split=split)
-
-
-def _open_folder(directory: Place, split: str, member: int) -> tuple[manifest.Manifest, list[Part]]:
-    with reading(directory):
-        info = manifest.load(directory)
-        aside = aside_module.load(directory)
-    if isinstance(directory, Path):
-        allow_files(sum(len(part.shards) for part in info.splits.values()))  # each index is one while it is mapped
-    for cut in aside.cut:
-        log.warning("%s: not read are %s", directory, cut)
-    indexes: dict[str, list[ShardIndex]] = {}
+    places = [place(one) for one in ([directory] if isinstance(directory, str | os.PathLike) else directory)]
+    folders: list[Folder] = []
     parts: list[Part] = []
-    for name, start, stop in parse_split(split, _sizes(info, aside)):
-        with reading(directory):
-            indexes[name] = indexes.get(name) or _open_shards(directory, info.splits[name].shards, info.classes, aside)
+    for member, where in enumerate(places):
+        with reading(where):
+            folders.append(open_folder(where))
+            parts += _parts(folders[-1], split, member)
+    classes = dict.fromkeys(name for folder in folders for name in folder.classes)
+    return TFRecordSource(parts, tuple(classes), name="+".join(folder.name for folder in folders), split=split)
+
+
+def _parts(folder: Folder, split: str, member: int) -> Iterator[Part]:
+    """Yields what a split expression means in a folder."""
+    indexes: dict[str, list[ShardIndex]] = {}
+    for name, start, stop in parse_split(split, folder.sizes):
+        indexes[name] = indexes.get(name) or folder.open_split(name)
         at = 0
         for index in indexes[name]:
             first, last = max(start - at, 0), min(stop - at, len(index))
             if first < last:
-                parts.append(Part(index, first, last, info.classes, member, aside.of(index.shard.name)))
+                yield Part(index, first, last, folder.classes, member, folder.aside.of(index.shard.name))
             at += len(index)
-    return info, parts
-
-
-def _sizes(info: manifest.Manifest, aside: AsideList) -> dict[str, int]:
-    """Number of videos of each split."""
-    return {name: sum(aside.kept(shard).records for shard in part.shards) for name, part in info.splits.items()}
-
-
-def _open_shards(
-    directory: Place, shards: Sequence[manifest.Shard], classes: ClassList, aside: AsideList
-) -> list[ShardIndex]:
-    def open_one(shard: manifest.Shard) -> ShardIndex:
-        return open_shard(directory, shard, classes, aside)
-
-    if isinstance(directory, Path):
-        return [open_one(shard) for shard in shards]
-    with ThreadPoolExecutor(_REQUESTS) as threads:  # each waits for answers most of the time
-        return list(threads.map(open_one, shards))
 
 
 def _renumber(labels: np.ndarray, own: ClassList, united: ClassList) -> Int32[np.ndarray, " n"]:

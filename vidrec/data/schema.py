@@ -149,11 +149,12 @@ def read(payload: bytes) -> VideoRecord[Span]:
         fps=float(fps[0]) if isinstance(fps[0], float) else 0.0,
         start_frame=number("start_frame", 0),
     )
-    _check(record, number("num_frames"))
+    check(record, number("num_frames"))
     return record
 
 
-def _check(record: VideoRecord[Span], num_frames: int) -> None:
+def check(record: VideoRecord[Span], num_frames: int) -> None:
+    """Checks that the fields of a record fit each other; a `BadExample` says which do not."""
     spans = record.frames
     if record.codec not in CODECS:
         raise BadExample(f"its codec is {record.codec!r}, this vidrec reads {', '.join(CODECS)}")
