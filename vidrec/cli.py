@@ -57,11 +57,10 @@ def make_parser() -> argparse.ArgumentParser:
 def _verb(
     verbs: Any, name: str, run: Callable[[argparse.Namespace], tuple[Any, str]], about: str, example: str
 ) -> argparse.ArgumentParser:
-    epilog = f"example:\n  vidrec {name} {example}"
     parser = verbs.add_parser(
-        name, help=about, description=about, epilog=epilog, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        name, help=about, description=about, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.epilog = f"example:\n  {parser.prog} {example}"
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run, parser=parser)
     return parser
@@ -122,11 +121,13 @@ def _add_convert(verbs: Any) -> None:
     parser.add_argument(
         "--dataset", required=True,
         help="annotation format: list (CSV of path,label,split) | jsonl | tsm (folder num_frames label) | ucf101 | "
-        "hmdb51 | ssv1 | ssv2 | jester | kinetics400",
+        "hmdb51 | ssv1 | ssv2 | jester | kinetics400; or tfds:NAME, prepared by tensorflow-datasets",
     )  # fmt: skip
-    parser.add_argument("--root", required=True, help="folder that the annotated paths start from")
     parser.add_argument(
-        "--annotations", required=True, help="annotation file (list, jsonl, tsm) or folder of the official files"
+        "--root", required=True, help="folder that the annotated paths start from (of tfds: its data folder)"
+    )
+    parser.add_argument(
+        "--annotations", help="annotation file (list, jsonl, tsm) or folder of the official files (tfds: none)"
     )
     parser.add_argument("--out", required=True, help="folder of records to write")
     parser.add_argument("--workers", type=int, help="processes (default: one per core)")
@@ -349,8 +350,14 @@ def _load_config(args: argparse.Namespace) -> Any:
 
 
 def _add_bench(verbs: Any) -> None:
-    parser = _verb(verbs, "bench", _bench, "speed and memory of every way to compute one thing", "correlation")
-    parser.add_argument("what", choices=("correlation",), help="what is measured")
+    about = "speed and memory of vidrec and its alternatives, measured in one run"
+    whats = verbs.add_parser("bench", help=about, description=about).add_subparsers(metavar="WHAT", required=True)
+    _add_bench_correlation(whats)
+    _add_bench_input(whats)
+
+
+def _add_bench_correlation(whats: Any) -> None:
+    parser = _verb(whats, "correlation", _bench_correlation, "every way to compute the correlation", "--static")
     parser.add_argument("--static", action="store_true", help="what the TPU compiler says of each chip; needs no TPU")
     parser.add_argument("--chip", action="append", help="of --static: v4, v5e, v5p, v6e or tpu7x (default: all)")
     parser.add_argument("--pairs", type=int, help="pairs of maps (default: 896, or 14 on a CPU; 56 with --static)")
@@ -363,7 +370,7 @@ def _add_bench(verbs: Any) -> None:
     parser.add_argument("--rounds", type=int, help="times that each is measured (default: 20)")
 
 
-def _bench(args: argparse.Namespace) -> tuple[Any, str]:
+def _bench_correlation(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.ops.correlation import bench, static
 
     if args.static and args.rounds is not None:
@@ -379,6 +386,50 @@ def _bench(args: argparse.Namespace) -> tuple[Any, str]:
     except ValueError as error:
         raise UsageError(str(error)) from error
     return report, text(report)
+
+
+def _add_bench_input(whats: Any) -> None:
+    parser = _verb(
+        whats, "input", _bench_input, "the input pipeline, beside Pillow's and PyTorch's",
+        "--config configs/stm.py:ssv1 --config.data.records=records/ssv1",
+    )  # fmt: skip
+    _add_config(parser, required=False)
+    parser.add_argument("--frames", type=int, action="append", help="of a clip; repeatable (default: 8 and 16)")
+    parser.add_argument("--batch-size", type=int, help="clips (default: 8)")
+    parser.add_argument("--workers", type=int, help="loader processes, 0 for none (default: 2)")
+    parser.add_argument("--threads", type=int, help="of each loader process (default: 2)")
+    parser.add_argument("--clips", type=int, help="timed in each round (default: 64)")
+    parser.add_argument("--rounds", type=int, help="in which all take their turns (default: 3)")
+    parser.add_argument("--batches", type=int, help="read to see whether memory grows (default: 100)")
+    parser.add_argument("--torch-python", help="interpreter with PyTorch and Pillow (default: this one)")
+
+
+def _bench_input(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.data import bench
+
+    setting = _input_of(_load_config(args)) if args.config else {}
+    given = {name: getattr(args, name) for name in bench.Setting._fields if getattr(args, name, None) is not None}
+    setting |= given | ({"frames": tuple(args.frames)} if args.frames else {})
+    report = bench.measure(bench.Setting(**setting), lambda line: print(line, file=sys.stderr, flush=True))
+    return report, bench.text(report)
+
+
+def _input_of(config: Any) -> dict[str, Any]:
+    """What `bench input` measures, as a configuration has it."""
+    from vidrec.data.clips import ClipSpec
+    from vidrec.models.registry import create_model
+
+    fields = {key: value for key, value in config.model.items() if key not in ("name", "num_classes")}
+    model = create_model(config.model.name, num_classes=1, **fields)
+    return {
+        "records": config.data.records,
+        "split": config.data.train_split,
+        "spec": ClipSpec.from_config(config, model.num_frames, model.clip_length),
+        "frames": (model.num_frames,),
+        "batch_size": config.train.batch_size,
+        "workers": config.data.workers,
+        "threads": config.data.threads,
+    }
 
 
 def _add_doctor(verbs: Any) -> None:

@@ -1,0 +1,366 @@
+"""How fast clips are read, beside a pipeline of Pillow and PyTorch's DataLoader on the same clips in the same run.
+
+Other work on the machine moves seconds far more than processor time, so that is what is compared: everything takes
+turns, round by round, and the median counts. `peers` holds what is compared with.
+"""
+
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float32
+
+from vidrec.data import images, peers
+from vidrec.data.clips import ClipSpec, TrainReader
+from vidrec.data.convert import convert
+from vidrec.data.feed import DeviceFeed, normalize
+from vidrec.data.images import Frame
+from vidrec.data.pipeline import Loader, StepIterator, train_plan
+from vidrec.data.pool import usable_cores
+from vidrec.data.records import TFRecordSource, open_records
+from vidrec.errors import UsageError, VidrecError
+
+Tell = Callable[[str], None]
+
+VIDEOS, LENGTH, HEIGHT, WIDTH = 128, 24, 256, 340  # of the made data set
+
+
+class Setting(NamedTuple):
+    """What is measured.
+
+    Attributes:
+      records: folders of records, separated by commas; "" makes one.
+      split: of it; without bounds, its first `VIDEOS`.
+      spec: how records become clips; its number of frames is replaced by each of `frames`.
+      frames: clips of so many frames each.
+      batch_size: clips.
+      workers: loader processes of the comparison with processes.
+      threads: of each process.
+      clips: timed in each round.
+      rounds: how often everything takes its turn.
+      batches: length of the run that shows whether memory grows, at least 10.
+      torch_python: interpreter with PyTorch and Pillow, "" for this one.
+    """
+
+    records: str = ""
+    split: str = "train"
+    spec: ClipSpec = ClipSpec(num_frames=8, image_size=224, flip="swap")
+    frames: tuple[int, ...] = (8, 16)
+    batch_size: int = 8
+    workers: int = 2
+    threads: int = 2
+    clips: int = 64
+    rounds: int = 3
+    batches: int = 100
+    torch_python: str = ""
+
+
+def measure(setting: Setting, tell: Tell = lambda line: None) -> dict[str, Any]:
+    """Measures vidrec's pipeline and what it is compared with.
+
+    Returns:
+      `setting`; `start`, seconds to the first batch when reading with threads; `rows`, one of each pipeline
+      and number of frames: clips per second of processor time and of the clock, processor time, and how many times as
+      many clips per processor second as Pillow's pipeline with that number of frames, and for processes as PyTorch's;
+      `stages`, for each number of frames milliseconds of processor time per clip; `waiting`, the share of the time that
+      a consumer waits which only normalises the clips; `memory`, megabytes.
+
+    Raises:
+      UsageError: numbers that cannot be. VidrecError: records that cannot be opened; the given interpreter fails.
+    """
+    if min(setting.batch_size, setting.clips, setting.rounds, setting.threads, *setting.frames) < 1:
+        raise UsageError("frames, batch size, clips, rounds and threads of the benchmark are at least 1")
+    if setting.batches < 10 or setting.workers < 0:
+        raise UsageError("--batches is at least 10, --workers at least 0")
+    if setting.clips < setting.batch_size:
+        raise UsageError(f"--clips {setting.clips} is less than one batch of {setting.batch_size}")
+    with tempfile.TemporaryDirectory(prefix="vidrec-bench-") as work:
+        folders = tuple(setting.records.split(",")) if setting.records else (make_records(Path(work), tell),)
+        setting = setting if "[" in setting.split else setting._replace(split=f"{setting.split}[:{VIDEOS}]")
+        source = open_records(folders, setting.split)
+        if setting.batch_size > len(source):
+            raise UsageError(f"--batch-size {setting.batch_size}: the records hold {len(source)} videos")
+        pictures = unpack(source, Path(work) / "pictures")
+        torch_python = setting.torch_python or (sys.executable if has_torch(sys.executable) else "")
+        rows = []
+        for frames in setting.frames:
+            tell(f"clips of {frames} frames")
+            rows += compare(source, pictures, replace(setting.spec, num_frames=frames), setting, torch_python)
+        spec = replace(setting.spec, num_frames=setting.frames[0])
+        tell("start, stages, memory")
+        return {
+            "setting": setting._replace(spec=None, records=setting.records or "made")._asdict(),
+            "cores": usable_cores(),
+            "decoder": images.BACKEND,
+            "start": start(folders, setting, spec),
+            "rows": rows,
+            "stages": [stages(source, replace(setting.spec, num_frames=n), setting.clips) for n in setting.frames],
+            "waiting": waiting(source, spec, setting),
+            "memory": memory(source, spec, setting),
+        }
+
+
+def text(report: dict[str, Any]) -> str:
+    """The report for people."""
+    head = f"{'pipeline':<26}{'frames':>7}{'ms of CPU/clip':>16}{'clips/CPU s':>13}{'clips/s':>9}{'times Pillow':>14}"
+    lines = [f"{report['cores']} cores, frames decoded by {report['decoder']}", head + f"{'times PyTorch':>15}"]
+    for row in report["rows"]:
+        ratios = [f"{row[key]:.2f}" if row.get(key) else "" for key in ("times_pillow", "times_torch")]
+        lines.append(
+            f"{row['pipeline']:<26}{row['frames']:>7}{_number(row['cpu_ms_per_clip']):>16}"
+            f"{_number(row['clips_per_cpu_second']):>13}{row['clips_per_second']:>9.1f}{ratios[0]:>14}{ratios[1]:>15}"
+        )
+    for stage in report["stages"]:
+        parts = ", ".join(f"{name} {stage[name]:.2f}" for name in ("read", "decode", "crop_resize", "gather"))
+        lines.append(f"{stage['frames']} frames, ms of CPU a clip: {parts}; {stage['bytes'] / 1e6:.2f} MB read")
+    memory = report["memory"]
+    start = report["start"]
+    lines += [
+        f"first batch {start['first_batch_s']:.2f} s after opening the records, with Python's start and all imports "
+        f"{start['with_imports_s']:.1f} s",
+        f"a consumer that only normalises the clips waits {report['waiting']:.0%} of the time",
+        f"memory {memory['first_mb']:.0f} MB after {memory['first']} batches, {memory['last_mb']:.0f} MB after "
+        f"{memory['last']}",
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+# The same clips as records and as pictures
+
+
+def make_records(work: Path, tell: Tell) -> str:
+    """Draws videos, one folder of pictures each, and converts them."""
+    tell(f"drawing {VIDEOS} videos of {LENGTH} frames")
+    rows = []
+    for number in range(VIDEOS):
+        folder = work / "videos" / f"{number:03d}"
+        folder.mkdir(parents=True)
+        for place, frame in enumerate(draw(np.random.default_rng(number))):
+            (folder / f"{place + 1:05d}.jpg").write_bytes(images.encode_jpeg(frame, 100))
+        rows.append(f"{folder.name},{'even' if number % 2 == 0 else 'odd'},train\n")
+    (work / "list.csv").write_text("".join(rows))
+    convert("list", work / "videos", work / "list.csv", work / "records", name="bench", videos_per_shard=16)
+    return str(work / "records")
+
+
+def draw(rng: np.random.Generator) -> Iterator[Frame]:
+    """A camera that glides over a textured plane, with noise: as JPEG of quality 95 about 40 KB a frame, as films."""
+    plane = np.zeros((2 * HEIGHT, 2 * WIDTH, 3))
+    for octave in range(2, 8):
+        cells = rng.integers(0, 256, (2**octave, 2**octave, 3), dtype=np.uint8)
+        plane += images.resize(cells, 2 * HEIGHT, 2 * WIDTH) / octave
+    plane, noise = plane * (220 / plane.max()), rng.normal(scale=4, size=(2 * HEIGHT, 2 * WIDTH, 1))
+    for place in range(LENGTH):
+        y, x = round(1.3 * place), round(2.1 * place)
+        i, j = rng.integers(HEIGHT), rng.integers(WIDTH)
+        noisy = plane[y : y + HEIGHT, x : x + WIDTH] + noise[i : i + HEIGHT, j : j + WIDTH]
+        yield noisy.clip(0, 255).astype(np.uint8)
+
+
+def unpack(source: TFRecordSource, out: Path) -> list[tuple[str, int]]:
+    """Writes the frames of the first `VIDEOS` as JPEG files; returns folder and number of frames of each."""
+    folders = []
+    for record in range(min(len(source), VIDEOS)):
+        folder, length = out / f"{record:06d}", int(source.num_frames[record])
+        folder.mkdir(parents=True)
+        for number, frame in enumerate(source.decode_frames(record, range(length))):
+            (folder / f"{number + 1:05d}.jpg").write_bytes(images.encode_jpeg(frame, 95))
+        folders.append((str(folder), length))
+    return folders
+
+
+# Pipelines
+
+
+def compare(
+    source: TFRecordSource, folders: list[tuple[str, int]], spec: ClipSpec, setting: Setting, torch_python: str
+) -> list[dict[str, Any]]:
+    """One row of each pipeline, for clips of one number of frames."""
+    here, there = Loader(0, setting.threads), Loader(setting.workers, setting.threads)
+    runs: dict[str, Callable[[], tuple[float, float]]] = {
+        "vidrec, threads": lambda: ours(source, spec, here, setting),
+        "Pillow": lambda: pillow(folders, spec, setting),
+    }
+    if torch_python:
+        runs["PyTorch, no processes"] = lambda: torch_loader(torch_python, folders, spec, 0, setting)
+    if setting.workers:
+        runs[f"vidrec, {setting.workers} processes"] = lambda: ours(source, spec, there, setting)
+    if setting.workers and torch_python:
+        name = f"PyTorch, {setting.workers} processes"
+        runs[name] = lambda: torch_loader(torch_python, folders, spec, setting.workers, setting)
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for _ in range(setting.rounds):
+        for name, run in runs.items():
+            taken[name].append(run())
+    medians = {
+        name: [statistics.median(times) for times in zip(*values, strict=True)] for name, values in taken.items()
+    }
+    return [_row(name, spec.num_frames, medians) for name in runs]
+
+
+def _row(name: str, frames: int, medians: dict[str, list[float]]) -> dict[str, Any]:
+    wall, cpu = medians[name]
+    known = cpu == cpu  # where there is no /proc, not for processes
+    row = {
+        "pipeline": name,
+        "frames": frames,
+        "clips_per_second": 1 / wall,
+        "clips_per_cpu_second": 1 / cpu if known else None,
+        "cpu_ms_per_clip": cpu * 1000 if known else None,
+        "times_pillow": medians["Pillow"][1] / cpu if known else None,
+    }
+    peer = medians.get(name.replace("vidrec, threads", "PyTorch, no processes").replace("vidrec", "PyTorch"))
+    if peer is not None and peer[1] == peer[1] and known:
+        row["times_torch"] = peer[1] / cpu
+    return row
+
+
+def ours(source: TFRecordSource, spec: ClipSpec, loader: Loader, setting: Setting) -> tuple[float, float]:
+    """Seconds of the clock and of the processor for each clip."""
+    with stream(source, spec, loader, setting) as batches:
+        return timed(lambda: next(batches), setting)
+
+
+def stream(source: TFRecordSource, spec: ClipSpec, loader: Loader, setting: Setting) -> StepIterator:
+    """The batches of a training run."""
+    plan = train_plan(source, spec, batch_size=setting.batch_size, seed=0)
+    return StepIterator(plan.batches, loader, setting.batch_size * spec.nbytes)
+
+
+def pillow(folders: list[tuple[str, int]], spec: ClipSpec, setting: Setting) -> tuple[float, float]:
+    """The same of the pipeline of Pillow, in a plain loop."""
+    draw = random.Random(0)
+
+    def batch() -> Float32[np.ndarray, "b c h w"]:
+        chosen = [draw.choice(folders) for _ in range(setting.batch_size)]
+        return np.stack([peers.clip(*folder, spec.frames, spec.image_size, draw) for folder in chosen])
+
+    return timed(batch, setting)
+
+
+def timed(batch: Callable[[], Any], setting: Setting) -> tuple[float, float]:
+    """`peers.timed` of as many batches as a round has."""
+    return peers.timed(batch, setting.clips // setting.batch_size, setting.batch_size)
+
+
+def torch_loader(
+    python: str, folders: list[tuple[str, int]], spec: ClipSpec, workers: int, setting: Setting
+) -> tuple[float, float]:
+    """The same of PyTorch's DataLoader, by an interpreter that has PyTorch."""
+    task = {"folders": folders, "frames": spec.frames, "size": spec.image_size, "workers": workers}
+    task |= {"batch_size": setting.batch_size, "clips": setting.clips}
+    command = [python, peers.__file__]
+    done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise VidrecError(f"the comparison by {python} failed: {done.stderr.strip().splitlines()[-1]}")
+    found = json.loads(done.stdout)
+    return found["seconds"], found["cpu_seconds"]
+
+
+def has_torch(python: str) -> bool:
+    """Whether an interpreter can import PyTorch."""
+    return subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 0
+
+
+# Where the time goes, and the memory
+
+
+def stages(source: TFRecordSource, spec: ClipSpec, clips: int) -> dict[str, float]:
+    """Milliseconds of processor time for each clip in reading bytes, decoding, cropping with resizing, and gathering.
+
+    Each is the difference between doing the work up to there and up to the stage before.
+    """
+    reader, records = TrainReader(source, spec), [clip % len(source) for clip in range(clips)]
+
+    def numbers(record: int) -> np.ndarray:
+        return np.unique(spec.training_frames(int(source.num_frames[record]), np.random.default_rng(record)))
+
+    def spent(work: Callable[[int], Any]) -> float:
+        start = time.process_time()
+        for record in records:
+            work(record)
+        return (time.process_time() - start) / clips * 1000
+
+    plan = train_plan(source, spec, batch_size=1, seed=0)
+    whole = spent(lambda record: plan.batches[record])
+    one = spent(lambda record: reader(record, np.random.default_rng(record)))
+    decoded = spent(lambda record: source.decode_frames(record, numbers(record)))
+    read = spent(lambda record: source.read_frames(record, numbers(record)))
+    size = statistics.mean(sum(map(len, source.read_frames(record, numbers(record)))) for record in records)
+    parts = {"read": read, "decode": decoded - read, "crop_resize": one - decoded, "gather": whole - one}
+    return {"frames": spec.num_frames, "bytes": size, **parts}
+
+
+def waiting(source: TFRecordSource, spec: ClipSpec, setting: Setting) -> float:
+    """The share of the time that a consumer waits for clips which only normalises them on the device."""
+    step = jax.jit(lambda clips: normalize(clips, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)).sum())
+    mesh = jax.make_mesh((1,), ("data",), devices=jax.local_devices()[:1])
+    with stream(source, spec, Loader(0, setting.threads), setting) as batches:
+        feed = DeviceFeed(batches, mesh)
+        step(next(feed).clips).block_until_ready()
+        start, before = time.perf_counter(), feed.waited
+        for _ in range(setting.clips // setting.batch_size):
+            step(next(feed).clips).block_until_ready()
+        return (feed.waited - before) / (time.perf_counter() - start)
+
+
+def memory(source: TFRecordSource, spec: ClipSpec, setting: Setting) -> dict[str, float]:
+    """Megabytes of this process after a tenth of the batches and after all."""
+    last = setting.batches
+    first, sizes = last // 10, {}
+    with stream(source, spec, Loader(0, setting.threads), setting) as batches:
+        for number in range(1, last + 1):
+            next(batches)
+            if number in (first, last):
+                sizes[number] = resident() / 1e6
+    return {"first": first, "first_mb": sizes[first], "last": last, "last_mb": sizes[last]}
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now; where there is no /proc, the most that it had."""
+    statm = Path("/proc/self/statm")
+    if statm.is_file():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+START = """
+import sys, time
+from vidrec.data.bench import Setting, stream
+from vidrec.data.clips import ClipSpec
+from vidrec.data.pipeline import Loader
+from vidrec.data.records import open_records
+
+split, frames, size, batch_size, threads, *folders = sys.argv[1:]
+setting = Setting(batch_size=int(batch_size))
+spec = ClipSpec(num_frames=int(frames), image_size=int(size))
+start = time.perf_counter()
+with stream(open_records(folders, split), spec, Loader(0, int(threads)), setting) as batches:
+    next(batches)
+    print(time.perf_counter() - start)
+"""
+
+
+def start(folders: tuple[str, ...], setting: Setting, spec: ClipSpec) -> dict[str, float]:
+    """Seconds to the first batch from opening the records, and from starting Python, in a process of its own."""
+    arguments = [setting.split, spec.num_frames, spec.image_size, setting.batch_size, setting.threads, *folders]
+    began = time.perf_counter()
+    command = [sys.executable, "-c", START, *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return {"first_batch_s": float(done.stdout), "with_imports_s": time.perf_counter() - began}
