@@ -82,6 +82,8 @@ class Pillow:
         """Decodes an image to RGB."""
         try:
             with Image.open(io.BytesIO(data)) as image:
+                if image.mode.startswith("I"):  # gray of 16 bits, which Pillow would cut off at 255
+                    return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
                 return np.array(image.convert("RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise BadFrame(f"cannot decode a frame of {len(data)} bytes: {error}") from None

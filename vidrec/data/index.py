@@ -199,7 +199,9 @@ def build(
     return builder.finish(shard.stat().st_size)
 
 
-def open_index(shard: Place, read: Read = _read_ours) -> ShardIndex:
+def open_index(
+    shard: Place, read: Read = _read_ours, right: Callable[[ShardIndex], bool] = lambda _: True
+) -> ShardIndex:
     """Opens the index of a shard; an absent or damaged one, or another shard's, is built again, with a warning.
 
     That of a remote shard is read whole, and must be there and right, since nothing can be written beside it.
@@ -207,6 +209,8 @@ def open_index(shard: Place, read: Read = _read_ours) -> ShardIndex:
     Args:
       shard: path or address of the shard.
       read: of records other than ours, as of `IndexBuilder`.
+      right: whether a newly built index is that of the wanted shard; one of another shard does not take the place of
+        the file that is there, which tells what can be saved.
 
     Raises:
       VidrecError: the shard does not exist, a remote one has no right index; BadRecord: it is cut off or damaged.
@@ -224,13 +228,15 @@ def open_index(shard: Place, read: Read = _read_ours) -> ShardIndex:
     except StaleIndex as error:
         log.warning("%s: %s; building it again from the whole shard", index_path(shard), error)
     data = build(shard, read=read)
+    if not right(index := ShardIndex(shard, data)):
+        return index
     try:
         with atomic_write(index_path(shard)) as file:
             file.write(data)
         return map_index(shard)
     except OSError as error:
         log.warning("cannot write %s (%s); it stays in memory for this run", index_path(shard), error.strerror)
-        return ShardIndex(shard, data)
+        return index
 
 
 def open_damaged(shard: Place) -> ShardIndex:

@@ -52,9 +52,13 @@ def open_shard(
       VidrecError: the shard is missing, cut off, damaged where the index shows it, or another one.
     """
     path = directory / shard.file
+
+    def is_wanted(index: ShardIndex) -> bool:
+        return describe(index, classes) == (aside.kept(shard) if aside else shard)
+
     known_damaged = aside is not None and aside.names(shard.file)
-    index = open_damaged(path) if known_damaged else open_index(path)
-    if describe(index, classes) != (aside.kept(shard) if aside else shard):
+    index = open_damaged(path) if known_damaged else open_index(path, right=is_wanted)
+    if not is_wanted(index):
         raise VidrecError(f"shard {shard.file} in {directory} is not the one that its manifest names; {WAY_OUT}")
     return index
 
