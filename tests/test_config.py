@@ -68,6 +68,15 @@ def test_slips_in_the_file(recipe, line, told):
         ("--config.train.steps=-4", "train.steps=-4"),
         ("--config.train.label_smoothing=1.0", "train.label_smoothing is 1.0, but must be in [0, 1)"),
         ("--config.train.class_weights=(1.0,0.0)", "train.class_weights must all be more than 0"),
+        ("--config.train.class_weights=balance", "must be ('balanced',) or a factor per class"),
+        ("--config.train.mixup=-0.1", "0 (off) or more"),
+        ("--config.data.balance=clas", "data.balance is 'clas', but must be one of ('none', 'class') (did you mean"),
+        ("--config.data.mixture=3,1", "data.mixture has 2 weights for 0 folders"),
+        ("--config.data.crop=resize", "(did you mean 'resized'?)"),
+        ("--config.data.crop_area=(0.0,1.0)", "data.crop_area is (0.0, 1.0)"),
+        ("--config.data.crop_aspect=(2.0,1.0)", "data.crop_aspect is (2.0, 1.0)"),
+        ("--config.eval.sampling=twise", "(did you mean 'twice'?)"),
+        ("--config.eval.sampling=twice", "eval.sampling=twice has no 1 clips: twice has 2"),
         ("--config.eval.crops=2", "eval.crops is 2, but must be one of (1, 3, 5, 10)"),
     ],
 )
@@ -157,3 +166,20 @@ def test_differences_name_the_fields():
 def test_check_wants_sections():
     with pytest.raises(UsageError, match="section"):
         configuration.check(ConfigDict({**to_dict(base()), "data": 3}), "here")
+
+
+def test_class_weights_are_a_word_or_factors(recipe):
+    for text, expected in (("balanced", ("balanced",)), ("(1.0,2.0)", (1.0, 2.0)), ("1,2", (1, 2)), ("()", ())):
+        config = load(recipe(), [f"--config.train.class_weights={text}"])
+        assert config.train.class_weights == expected
+        assert from_dict(to_dict(config)).train.class_weights == expected
+    with pytest.raises(UsageError, match="choose one"):
+        load(recipe("c.train.class_weights = ('balanced',)"), ["--config.data.balance=class"])
+
+
+def test_several_folders_of_records(recipe):
+    config = load(recipe(), ["--config.data.records=a/one, gs://two", "--config.data.mixture=(3,1)"])
+    assert configuration.record_folders(config) == ["a/one", "gs://two"]
+    for weights in ("(1,2,3)", "(1,0)", "(1,'x')"):
+        with pytest.raises(UsageError, match=r"data\.mixture"):
+            load(recipe(), ["--config.data.records=a,b", f"--config.data.mixture={weights}"])

@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, FieldReference, FrozenConfigDict, config_flags
+from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
 from vidrec.errors import UsageError, did_you_mean
 
 logger = logging.getLogger(__name__)
+
+# Of train.class_weights: from the number of videos of each class. On the command line, the bare word will do.
+BALANCED = ("balanced",)
 
 # (pattern of the parameter path, learning-rate multiplier, weight-decay multiplier); the first match counts.
 # Temporal-shift code bases train biases at twice the rate and norms and biases without decay.
@@ -114,8 +117,8 @@ def base() -> ConfigDict:
     c.train.epochs = 50.0
     c.train.steps = 0  # if positive, instead of epochs
     c.train.label_smoothing = 0.0
-    # One factor per class; (): none; "balanced": the inverse of how many training videos the class has, 1 on average.
-    c.train.class_weights = FieldReference((), field_type=object)
+    # (): none; one factor per class; ("balanced",): the inverse of its number of videos in training, 1 on average
+    c.train.class_weights = ()
     # Alphas of Beta(alpha, alpha); 0: off. Neighbours in the batch are mixed, by one draw per step; with both, one of
     # the two is drawn per step.
     c.train.mixup = 0.0
@@ -236,11 +239,11 @@ def _check_balance(config: Any, where: str) -> None:
         raise UsageError(f"{where}: data.mixture has {len(data.mixture)} weights for {folders} folders in data.records")
     if not all(isinstance(weight, (int, float)) and weight > 0 for weight in data.mixture):
         raise UsageError(f"{where}: data.mixture is {data.mixture}, but must hold numbers above 0")
-    if isinstance(weights, str) and weights != "balanced":
-        raise UsageError(f"{where}: train.class_weights is {weights!r}, but must be 'balanced' or a factor per class")
-    if isinstance(weights, tuple) and not all(isinstance(factor, (int, float)) and factor > 0 for factor in weights):
+    if weights != BALANCED and not all(isinstance(factor, (int, float)) for factor in weights):
+        raise UsageError(f"{where}: train.class_weights is {weights}, but must be {BALANCED} or a factor per class")
+    if weights != BALANCED and any(factor <= 0 for factor in weights):
         raise UsageError(f"{where}: train.class_weights must all be more than 0; leave a class out of the records")
-    if weights == "balanced" and data.balance == "class":
+    if weights == BALANCED and data.balance == "class":
         raise UsageError(
             f"{where}: data.balance=class shows all classes equally often, so that train.class_weights=balanced would "
             "make rare ones count twice: choose one"
@@ -367,8 +370,6 @@ def _check_section(config: Any, known: ConfigDict, where: str, prefix: str) -> N
 
 def _check_type(value: Any, default: Any, name: str, where: str) -> None:
     accepted = (int, float) if isinstance(default, float) else type(default)
-    if name == "train.class_weights":
-        accepted = (tuple, str)
     if not isinstance(value, accepted) or (isinstance(value, bool) and not isinstance(default, bool)):
         kind = type(default).__name__
         raise UsageError(f"{where}: config.{name} is {value!r}, but must be of type {kind}, like {default!r}")

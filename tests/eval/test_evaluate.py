@@ -11,7 +11,8 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from vidrec.data.clips import ClipSpec, EvalReader
 from vidrec.data.feed import normalize
 from vidrec.data.records import open_records
-from vidrec.eval.evaluate import Evaluation, evaluate, make_evaluator, softmax
+from vidrec.errors import UsageError
+from vidrec.eval.evaluate import Evaluation, evaluate, make_evaluator, mirror_order, softmax
 from vidrec.train.sharding import make_mesh
 from vidrec.types import ModelOutput
 
@@ -114,6 +115,27 @@ def test_views_are_averaged_as_told(views, average):
     assert np.abs(both["softmax"] - both["logits"]).max() > 1e-3
 
 
+@pytest.mark.parametrize("average", ["softmax", "logits"])
+def test_mirrored_views_vote_with_left_and_right_exchanged(views, average):
+    config = ConfigDict(views(average))
+    config.eval.crops = 10
+    source, network = open_records(config.data.records, "test"), Colours()
+    found = evaluate(network, {}, source, FrozenConfigDict(config), make_mesh(1)).scores
+    reader = EvalReader(source, ClipSpec.from_config(config, 4, 4), 2, 5)
+    clips = np.stack([reader(position).clips for position in range(10 * len(source))])
+    apply = jax.jit(lambda x: network.apply({}, normalize(x, config.data.mean, config.data.std), train=False).logits)
+    own, theirs = (np.asarray(apply(x), float).reshape(-1, 10, 2) for x in (clips, clips[:, :, :, ::-1]))
+    seen = np.concatenate([own, theirs[..., ::-1]], axis=1)  # the classes are left and right
+    both = {"softmax": softmax(seen).mean(1), "logits": softmax(seen.mean(1))}
+    np.testing.assert_allclose(found, both[average], atol=1e-5)
+
+
+def test_which_class_a_mirrored_score_is_of():
+    assert mirror_order(["turn left", "jump", "turn right"]).tolist() == [2, 1, 0]
+    with pytest.raises(UsageError, match=r"'push left' names a side .* eval\.crops=5"):
+        mirror_order(["jump", "push left"])
+
+
 def test_training_evaluates_one_view(views):
     config = ConfigDict(views("softmax"))
     evaluator = make_evaluator(Colours(), FrozenConfigDict(config), make_mesh(1))
@@ -122,6 +144,8 @@ def test_training_evaluates_one_view(views):
     assert evaluator({}) == evaluate(Colours(), {}, source, FrozenConfigDict(config), make_mesh(1)).metrics()
     config.eval.update(clips=2, crops=3)  # or it would tell nothing
     assert evaluator({}) != evaluate(Colours(), {}, source, FrozenConfigDict(config), make_mesh(1)).metrics()
+    config.eval.update(sampling="twice", full_resolution=True)
+    assert make_evaluator(Colours(), FrozenConfigDict(config), make_mesh(1))({}) == evaluator({})
 
 
 def test_softmax_of_large_logits_is_that_of_jax():

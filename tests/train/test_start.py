@@ -1,10 +1,22 @@
-"""Where a run goes on."""
+"""Where a run goes on, and what it takes from the records."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from vidrec.config import base
 from vidrec.data.clips import ClipSpec
 from vidrec.errors import UsageError
-from vidrec.train.start import build_model, evaluation_steps, mesh_for, open_training_records, training_stream
+from vidrec.train.start import (
+    build_model,
+    evaluation_steps,
+    mesh_for,
+    open_training_records,
+    training_stream,
+    with_class_weights,
+)
 
 
 def test_a_position_says_where_the_stream_goes_on(tiny_config):
@@ -29,3 +41,40 @@ def test_evaluation_is_due_at_each_epochs_end_and_the_last_step(tiny_config):
 def test_a_batch_must_divide_over_the_devices(tiny_config):
     with pytest.raises(UsageError, match="there are 1 devices"):
         mesh_for(tiny_config(mesh__data=2))
+
+
+class Labels(SimpleNamespace):
+    def __len__(self):
+        return len(self.labels)
+
+
+def test_balanced_class_weights_are_1_on_average_over_the_videos():
+    source = Labels(labels=np.array([0, 0, 0, 0, 0, 0, 2, 2, 3]), classes=("a", "b", "c", "d"))
+    config = base()
+    assert with_class_weights(config, source) is config
+    config.train.class_weights = ("balanced",)
+    weights = np.array(with_class_weights(config, source).train.class_weights)
+    assert weights[[0, 2, 3]].tolist() == pytest.approx([0.5, 1.5, 3.0])  # as 1/6, 1/2, 1
+    assert weights[source.labels].mean() == pytest.approx(1)
+    assert config.train.class_weights == ("balanced",)  # what a checkpoint says
+
+
+def test_a_network_is_built_for_balanced_weights(tiny_config):
+    config = tiny_config(train__class_weights=("balanced",))
+    assert build_model(config, ("left", "right")).num_classes == 2
+    with pytest.raises(UsageError, match="3 values for 2 classes"):
+        build_model(tiny_config(train__class_weights=(1.0, 1.0, 2.0)), ("left", "right"))
+
+
+def test_folders_are_joined_and_mixed(tiny_config, records):
+    config = ConfigDict(tiny_config(data__balance="class"))
+    config.data.update(records=f"{records},{records}", mixture=(1, 3))
+    source = open_training_records(config)
+    assert (len(source), source.classes) == (52, ("left", "right"))
+    spec = ClipSpec.from_config(config, 4, 4)
+    plan, batches = training_stream(config, source, spec, {"step": 0, "clip": 0})
+    wanted = np.array(plan.wanted(0))
+    with batches:
+        assert next(batches).record.tolist() == wanted.tolist()
+    assert (wanted >= 26).sum() == 6
+    assert source.labels[wanted[wanted < 26]].tolist() in ([0, 1], [1, 0])

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import FrozenConfigDict
 
 from vidrec import config as configuration
 from vidrec.data.clips import ClipSpec
@@ -45,14 +45,14 @@ def open_split(config: FrozenConfigDict, split: str) -> TFRecordSource:
 
 
 def with_class_weights(config: FrozenConfigDict, source: TFRecordSource) -> FrozenConfigDict:
-    """The configuration with numbers for train.class_weights="balanced": 1 on average over the training videos."""
-    if config.train.class_weights != "balanced":
+    """The configuration with numbers for balanced train.class_weights: 1 on average over the training videos."""
+    if config.train.class_weights != configuration.BALANCED:
         return config
     videos = np.bincount(source.labels, minlength=len(source.classes))
     weights = len(source) / (np.count_nonzero(videos) * np.maximum(videos, 1))  # a class without videos is never asked
-    numbered = ConfigDict(config)
-    numbered.train.class_weights = tuple(weights.tolist())
-    return FrozenConfigDict(numbered)
+    fields = config.to_dict()
+    fields["train"]["class_weights"] = tuple(weights.tolist())
+    return FrozenConfigDict(fields)
 
 
 def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) -> Network:
@@ -68,7 +68,7 @@ def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) 
             "set it to 0 to follow the records"
         )
     weights = config.train.class_weights
-    if weights != "balanced" and len(weights) not in (0, len(classes)):
+    if weights != configuration.BALANCED and len(weights) not in (0, len(classes)):
         raise UsageError(f"train.class_weights has {len(weights)} values for {len(classes)} classes")
     model = create_model(config.model.name, **{**fields, "num_classes": len(classes)})
     if lacking := [name for name in ("init", "apply", "num_frames", "clip_length") if not hasattr(model, name)]:
