@@ -405,13 +405,13 @@ def _add_bench_input(whats: Any) -> None:
 
 
 def _bench_input(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.data import bench
+    from vidrec.inspect import bench_input
 
     setting = _input_of(_load_config(args)) if args.config else {}
-    given = {name: getattr(args, name) for name in bench.Setting._fields if getattr(args, name, None) is not None}
+    given = {name: getattr(args, name) for name in bench_input.Setting._fields if getattr(args, name, None) is not None}
     setting |= given | ({"frames": tuple(args.frames)} if args.frames else {})
-    report = bench.measure(bench.Setting(**setting), lambda line: print(line, file=sys.stderr, flush=True))
-    return report, bench.text(report)
+    report = bench_input.measure(bench_input.Setting(**setting), lambda line: print(line, file=sys.stderr, flush=True))
+    return report, bench_input.text(report)
 
 
 def _input_of(config: Any) -> dict[str, Any]:

@@ -345,3 +345,91 @@ def test_videos_stored_as_mp4(tmp_path: Path, clip: bytes):
     assert grey(tmp_path / "r", "train") == {"a": list(range(20))}
     assert open_records(tmp_path / "r", "train")[0].decode_frames([3])[0].shape == (16, 21, 3)
     assert verify(tmp_path / "r", deep=True).ok
+
+
+# Data sets that tensorflow-datasets prepared
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Path:
+    """The data folder of a data set that a builder prepared without TensorFlow, as ArrayRecord; read only."""
+    import tensorflow_datasets as tfds
+
+    class TinyClips(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.10.0")
+        code_path = None  # there is nothing beside this file for it to look for
+
+        def _info(self):
+            frames = tfds.features.Sequence(tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"))
+            label = tfds.features.ClassLabel(names=["run", "walk"])
+            features = tfds.features.FeaturesDict({"frames": frames, "label": label})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(range(4)), "test": self._generate_examples(range(4, 6))}
+
+        def _generate_examples(self, numbers):
+            for number in numbers:
+                pixels = np.arange(4 + number)[:, None, None, None] * 10 + np.full((24, 32, 3), 20 + number)
+                frames = [io.BytesIO(images.encode_jpeg(frame, 95)) for frame in pixels.astype(np.uint8)]
+                yield str(number), {"frames": frames, "label": number % 2}
+
+    folder = tmp_path_factory.mktemp("tensorflow_datasets")
+    TinyClips(data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+def test_what_a_builder_prepared_without_tensorflow(prepared: Path, tmp_path: Path):
+    report = convert("tfds:tiny_clips", prepared, None, tmp_path / "r", workers=1, short_side=12)
+    assert (report.name, report.videos, report.skipped) == ("tiny_clips", {"test": 2, "train": 4}, [])
+    source = open_records(tmp_path / "r", "train")
+    assert source.classes == ("run", "walk")
+    assert sorted(source.num_frames.tolist()) == [4, 5, 6, 7]
+    assert (source.labels == source.num_frames % 2).all()
+    for i in range(4):
+        shown = source.decode_frames(i, range(source.num_frames[i]))
+        assert shown[0].shape == (12, 16, 3)
+        number = source.num_frames[i] - 4
+        np.testing.assert_allclose([frame.mean() for frame in shown], 20 + number + 10 * np.arange(len(shown)), atol=1)
+    assert verify(tmp_path / "r", deep=True).ok
+    version = prepared / "tiny_clips" / "1.10.0"
+    for name, root in (("tiny_clips:1.10.0", prepared), ("tiny_clips", version)):
+        again = convert(f"tfds:{name}", root, None, tmp_path / name, workers=1, short_side=12)
+        assert open_records(again.out, "train").digest == source.digest
+
+
+def test_what_tensorflow_prepared_is_read_from_its_tfrecords(tmp_path: Path, lists: Path, clip: bytes):
+    folder = tmp_path / "hmdb51" / "1.0.0"
+    convert("hmdb51", hmdb51(tmp_path / "videos", clip), lists, folder, workers=1)
+    (folder / "manifest.json").unlink()  # now only tensorflow-datasets' own metadata are there
+    report = convert("tfds:hmdb51", tmp_path, None, tmp_path / "r", workers=1)
+    assert report.videos == {"test": 2, "train": 2}
+    assert grey(tmp_path / "r", "train") == {f"{name}/#1_{name}!": list(range(20)) for name in CLASSES}
+
+
+def test_what_is_not_prepared_says_how(prepared: Path, tmp_path: Path):
+    with pytest.raises(
+        VidrecError, match=r"there is no ucf101 below .* 'tfds build ucf101 --data_dir .* TensorFlow is"
+    ):
+        convert("tfds:ucf101", prepared, None, tmp_path / "r")
+    shutil.copytree(prepared / "tiny_clips", tmp_path / "two" / "tiny_clips" / "small")
+    shutil.copytree(prepared / "tiny_clips", tmp_path / "two" / "tiny_clips" / "large")
+    with pytest.raises(VidrecError, match=r"several configurations of tiny_clips \(tiny_clips/large, tiny_clips/small"):
+        convert("tfds:tiny_clips", tmp_path / "two", None, tmp_path / "r")
+    assert (
+        convert("tfds:tiny_clips/small", tmp_path / "two", None, tmp_path / "r", workers=1).name == "tiny_clips_small"
+    )
+    with pytest.raises(UsageError, match="--annotations does not apply to 'tfds:tiny_clips'"):
+        convert("tfds:tiny_clips", prepared, prepared, tmp_path / "r2")
+    with pytest.raises(UsageError, match="--label-order does not apply to data set format 'tfds:tiny_clips'"):
+        convert("tfds:tiny_clips", prepared, None, tmp_path / "r2", label_order="file")
+    with pytest.raises(UsageError, match="--annotations is missing: data set format 'ucf101'"):
+        convert("ucf101", prepared, None, tmp_path / "r2")
+
+
+def test_damage_in_what_was_prepared_is_told(prepared: Path, tmp_path: Path):
+    shutil.copytree(prepared, tmp_path / "data")
+    shard = next((tmp_path / "data").rglob("*-train.array_record-*"))
+    shard.rename(shard.with_name("elsewhere"))
+    with pytest.raises(VidrecError, match=rf"shard .*{shard.name} is missing; prepare the data set again"):
+        convert("tfds:tiny_clips", tmp_path / "data", None, tmp_path / "r")

@@ -171,7 +171,7 @@ def text_video(content: dict) -> None:
         (
             "dataset_info.json",
             lambda c: c.update(fileFormat="array_record"),
-            "format array_record; .*file_format='tfrecord'",
+            "format array_record, not tfrecord; .* tfds:squares' .*file_format='tfrecord'",
         ),
         ("dataset_info.json", lambda c: c["splits"][0].update(shardLengths=["4"]), "holds 5 records, but .* says 4"),
         ("dataset_info.json", lambda c: c.pop("name"), "damaged .*KeyError.*prepare the data set again"),

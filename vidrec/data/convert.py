@@ -28,6 +28,7 @@ from vidrec.data.datasets import (
     Entry,
     effective_options,
     locate,
+    prepared,
     read_annotations,
 )
 from vidrec.data.openfiles import Unreadable
@@ -46,7 +47,7 @@ _LEAST_OF_PIECE = 0.9  # of its frames; ends are often given in whole seconds, a
 def convert(
     dataset: str,
     root: str | os.PathLike[str],
-    annotations: str | os.PathLike[str],
+    annotations: str | os.PathLike[str] | None,
     out: str | os.PathLike[str],
     *,
     name: str | None = None,
@@ -66,9 +67,10 @@ def convert(
     does nothing.
 
     Args:
-      dataset: annotation format, one of `datasets.READERS`.
+      dataset: annotation format, one of `datasets.READERS`, or `tfds:NAME` for a data set that tensorflow-datasets
+        prepared.
       root: folder that listed paths start from; for HMDB51 also the archive hmdb51_org.rar, or a folder of archives.
-      annotations: file or folder of annotations.
+      annotations: file or folder of annotations; None for `tfds:NAME`, which has its own.
       out: folder to write.
       name: of the data set; by default that of the annotation format, or of `root` for one's own lists.
       workers: processes; one per core by default.
@@ -84,10 +86,10 @@ def convert(
       UsageError: wrong arguments. VidrecError: wrong annotations, a folder made with other settings, not one readable
         video, no right to read one, no room or no right to write; what is complete by then is kept.
     """
-    root, annotations, out = Path(root), Path(annotations), Path(out)
+    root, out = Path(root), Path(out)
     _check_root(dataset, root)
     _check_arguments(out, workers, short_side, quality, codec, videos_per_shard)
-    listed = read_annotations(dataset, annotations, options)
+    root, listed = _list(dataset, root, annotations, options)
     settings = {
         "dataset": dataset,
         **_recorded(effective_options(dataset, options)),
@@ -98,7 +100,7 @@ def convert(
         "seed": seed,
         "image_library": images.BACKEND,  # each encodes JPEG a little differently
     }
-    default_name = root.resolve().name if dataset in OWN_LISTS else dataset
+    default_name = root.resolve().name if dataset in OWN_LISTS else dataset.removeprefix(prepared.PREFIX)
     plan = make_plan(file_safe(name or default_name), settings, listed)
     try:
         with workfolder.locked(out):
@@ -106,6 +108,21 @@ def convert(
             return _report(out, plan, listed, made)
     except OSError as error:
         raise VidrecError(_storage_trouble(error, out)) from None
+
+
+def _list(
+    dataset: str, root: Path, annotations: str | os.PathLike[str] | None, options: dict[str, Any]
+) -> tuple[Path, Annotations]:
+    """The folder that listed paths start from, and what is listed."""
+    if dataset.startswith(prepared.PREFIX):
+        effective_options(dataset, options)
+        if annotations is not None:
+            raise UsageError(f"--annotations does not apply to '{dataset}', which has its own; leave it out")
+        root = prepared.find_prepared(dataset, root)
+        return root, prepared.read_prepared(root)
+    if annotations is None:
+        raise UsageError(f"--annotations is missing: data set format '{dataset}' needs a file or folder of them")
+    return root, read_annotations(dataset, Path(annotations), options)
 
 
 def _recorded(options: dict[str, Any]) -> dict[str, Any]:
@@ -193,13 +210,16 @@ def _convert_shard(
     def payloads() -> Iterator[bytes]:
         for entry in shard.entries:
             path = locate(root, task.found.get(entry.path, entry.path))
+            in_records = settings["dataset"].startswith(prepared.PREFIX)
             try:
-                record = make_record(entry, path, settings, classes)
+                video = prepared.read_video(root, entry) if in_records else read_video(path)
+                record = make_record(entry, video, settings, classes)
             except Unreadable:
                 raise
             except VidrecError as error:
                 # The path as listed: the manifest does not depend on where the videos lie.
-                why, kind = str(error).replace(str(path), entry.path), "damaged" if path.exists() else "missing"
+                why = str(error).replace(str(path), entry.path)
+                kind = "damaged" if in_records or path.exists() else "missing"
                 skipped.append({"path": entry.path, "why": why, "kind": kind, "shard": shard.file})
             else:
                 yield schema.write(record)
@@ -210,20 +230,19 @@ def _convert_shard(
     return skipped
 
 
-def make_record(entry: Entry, path: Path, settings: dict[str, Any], classes: ClassList) -> VideoRecord[bytes]:
-    """Reads one video, or a piece of one, and makes its record.
+def make_record(entry: Entry, video: VideoFrames, settings: dict[str, Any], classes: ClassList) -> VideoRecord[bytes]:
+    """Makes the record of a video, or of a piece of one.
 
     Args:
       entry: what the annotations say of it.
-      path: where it is.
+      video: the video, which is read to its end.
       settings: `short_side`, `codec` and `quality`, as of `convert`.
       classes: for the label's text.
 
     Raises:
-      VidrecError: it does not exist or cannot be decoded to its end; Unreadable: the system refuses to read it.
+      VidrecError: it cannot be decoded to its end; Unreadable: the system refuses to read it.
     """
     short_side, codec, quality = (settings[name] for name in ("short_side", "codec", "quality"))
-    video = read_video(path)
     frames = _piece(video, entry)
     first = next(frames)
     size = _stored_size(first, short_side)

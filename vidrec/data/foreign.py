@@ -113,11 +113,15 @@ def _reader(keys: KeyMap, file: str) -> Callable[[bytes, int], VideoRecord[Span]
     return lambda payload, record: keys.read(payload, f"{file}__{record}")
 
 
-def load(directory: Path) -> ForeignData:
+def load(directory: Path, file_format: str = "tfrecord") -> ForeignData:
     """Reads the metadata of a folder that tensorflow-datasets prepared.
 
+    Args:
+      directory: the folder.
+      file_format: what its records should be, as tensorflow-datasets calls it.
+
     Raises:
-      VidrecError: they are damaged, of records other than TFRecords, or without videos or labels.
+      VidrecError: they are damaged, of records of another format, or without videos or labels.
     """
     try:
         info = json.loads((directory / FILE_NAME).read_bytes())
@@ -132,8 +136,11 @@ def load(directory: Path) -> ForeignData:
             f"{FILE_NAME} or features.json in {directory} is damaged ({why}); prepare the data set again with "
             "tensorflow-datasets"
         ) from None
-    if kind != "tfrecord":
-        raise VidrecError(f"{directory} holds records of format {kind}; prepare it again with file_format='tfrecord'")
+    if kind != file_format:
+        raise VidrecError(
+            f"{directory} holds records of format {kind}, not {file_format}; convert it with 'vidrec convert --dataset "
+            f"tfds:{name}' or prepare it again with file_format='{file_format}'"
+        )
     label = _choose(directory, [one for one in features if one.kind == "ClassLabel"], "label", "label (ClassLabel)")
     frames = _choose(directory, _videos(directory, features), "video", "video (Video, or Sequence of Image)")
     names = [one.name for one in features if one.kind == "Text" and one.name in _IDS]
@@ -191,7 +198,7 @@ def _shards(info: Mapping[str, Any], split: Mapping[str, Any]) -> list[tuple[str
         fields = {
             "DATASET": info["name"],
             "SPLIT": split["name"],
-            "FILEFORMAT": "tfrecord",
+            "FILEFORMAT": info.get("fileFormat", "tfrecord"),
             "SHARD_INDEX": f"{number:05d}",
             "NUM_SHARDS": f"{len(lengths):05d}",
             "SHARD_X_OF_Y": f"{number:05d}-of-{len(lengths):05d}",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vidrec.data.datasets import prepared
 from vidrec.data.datasets.entries import UNLABELLED, Annotations, Entry
 from vidrec.data.datasets.hmdb51 import archived_classes, read_hmdb51
 from vidrec.data.datasets.kinetics import read_kinetics400
@@ -18,7 +19,7 @@ from vidrec.data.datasets.ucf101 import read_ucf101
 from vidrec.errors import UsageError, VidrecError, did_you_mean
 
 __all__ = ["ARCHIVES", "FINDERS", "READERS", "UNLABELLED", "Annotations", "Entry"]
-__all__ += ["effective_options", "locate", "read_annotations"]
+__all__ += ["OWN_LISTS", "effective_options", "locate", "prepared", "read_annotations"]
 
 READERS: dict[str, Callable[..., Annotations]] = {
     "list": read_list,
@@ -59,7 +60,7 @@ def read_annotations(dataset: str, annotations: Path, options: dict[str, Any]) -
         or wrong; the sentence names file and line.
     """
     if dataset not in READERS:
-        raise UsageError(f"there is no data set format '{dataset}'{did_you_mean(dataset, READERS)}")
+        raise UsageError(f"there is no data set format '{dataset}'{did_you_mean(dataset, [*READERS, 'tfds:NAME'])}")
     if not annotations.exists():
         raise VidrecError(f"annotations {annotations} do not exist; give the file or folder with --annotations")
     reader = READERS[dataset]
@@ -72,7 +73,7 @@ def read_annotations(dataset: str, annotations: Path, options: dict[str, Any]) -
 
 def effective_options(dataset: str, options: dict[str, Any]) -> dict[str, Any]:
     """Fills in a reader's defaults; an option that it does not have is a `UsageError` unless at its default."""
-    known = _defaults(READERS[dataset])
+    known = _defaults(READERS[dataset]) if dataset in READERS else {}
     for name, value in options.items():
         if value is not None and name not in known and value not in _all_defaults(name):
             raise UsageError(f"--{name.replace('_', '-')} does not apply to data set format '{dataset}'; leave it out")
