@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from vidrec.data import images, peers
+from vidrec.data import images
 from vidrec.data.clips import ClipSpec, TrainReader
 from vidrec.data.convert import convert
 from vidrec.data.feed import DeviceFeed, normalize
@@ -31,6 +31,7 @@ from vidrec.data.pipeline import Loader, StepIterator, train_plan
 from vidrec.data.pool import usable_cores
 from vidrec.data.records import TFRecordSource, open_records
 from vidrec.errors import UsageError, VidrecError
+from vidrec.inspect import peers
 
 Tell = Callable[[str], None]
 
@@ -342,7 +343,7 @@ def resident() -> int:
 
 START = """
 import sys, time
-from vidrec.data.bench import Setting, stream
+from vidrec.inspect.bench_input import Setting, stream
 from vidrec.data.clips import ClipSpec
 from vidrec.data.pipeline import Loader
 from vidrec.data.records import open_records

@@ -11,18 +11,19 @@ import pytest
 from PIL import Image
 
 from vidrec.cli import main
-from vidrec.data import bench, images, peers
+from vidrec.data import images
 from vidrec.data.augment import fixed_offsets, multiscale_sizes
 from vidrec.data.clips import ClipSpec
+from vidrec.inspect import bench_input, peers
 
-SMALL = bench.Setting(
+SMALL = bench_input.Setting(
     spec=ClipSpec(num_frames=4, image_size=16), frames=(4,), batch_size=2, workers=0, clips=4, rounds=2, batches=10
 )
 
 
 @pytest.fixture(scope="module")
 def report(records) -> dict:
-    return bench.measure(SMALL._replace(records=str(records)))
+    return bench_input.measure(SMALL._replace(records=str(records)))
 
 
 def test_both_read_the_same_clips_in_one_run(report):
@@ -41,7 +42,7 @@ def test_only_the_bytes_of_the_sampled_frames_are_read(report, records):
 
 
 def test_a_report_for_people(report):
-    lines = bench.text(report).splitlines()
+    lines = bench_input.text(report).splitlines()
     assert len(lines) == 2 + len(report["rows"]) + len(report["stages"]) + 3
     assert lines[-1].endswith("MB after 10")
     assert lines[-1].startswith("memory")
@@ -71,7 +72,7 @@ def test_the_comparison_s_clips(tmp_path: Path):
 
 
 def test_made_videos_are_as_hard_to_decode_as_films():
-    frame = next(bench.draw(np.random.default_rng(0)))
+    frame = next(bench_input.draw(np.random.default_rng(0)))
     assert frame.shape == (256, 340, 3)
     assert 30_000 < len(images.encode_jpeg(frame, 95)) < 50_000
 
@@ -94,5 +95,5 @@ def test_an_interpreter_without_pytorch_is_told(records, capsys):
     if importlib.util.find_spec("torch"):
         pytest.skip("PyTorch is installed")
     setting = SMALL._replace(records=str(records), torch_python=sys.executable, rounds=1)
-    with pytest.raises(bench.VidrecError, match="No module named 'torch'"):
-        bench.measure(setting)
+    with pytest.raises(bench_input.VidrecError, match="No module named 'torch'"):
+        bench_input.measure(setting)

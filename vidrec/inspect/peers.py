@@ -86,7 +86,7 @@ def run(task):
     Returns:
       `seconds` of the clock and `cpu_seconds` of all processes for each clip, and `torch`, the version.
     """
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
     epochs = -(-2 * task["clips"] // len(task["folders"])) + 1
