@@ -55,13 +55,13 @@ def test_bytes_are_those_of_tensorflow(tmp_path: Path):
 @pytest.mark.parametrize("codec", schema.CODECS)
 def test_bytes_are_those_of_protobuf_and_tensorboardx(tmp_path: Path, record, codec: str):
     from tensorboardX.record_writer import RecordWriter
-    from tensorflow_datasets.proto.tf_example_pb2 import Example
+    from tensorflow_datasets.proto import tf_example_pb2
 
     records = [record(number, codec=codec) for number in range(3)]
     write_shard(tmp_path / "ours", map(schema.write, records))
     writer = RecordWriter(str(tmp_path / "theirs"))
     for one in records:
-        message = Example()
+        message = tf_example_pb2.Example()
         feature = message.features.feature
         feature["video" if codec == "mp4" else "frames"].bytes_list.value.extend(one.frames)
         for name in ("codec", "label_text", "video_id", "source"):
