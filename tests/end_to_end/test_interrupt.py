@@ -16,7 +16,7 @@ from tests.end_to_end.runs import recipe
     [
         pytest.param(0, "train:", signal.SIGINT, id="threads"),
         pytest.param(2, "parameters", signal.SIGINT, id="starting", marks=pytest.mark.slow),
-        pytest.param(2, "train:", signal.SIGINT, id="processes"),
+        pytest.param(2, "train:", signal.SIGINT, id="processes", marks=pytest.mark.slow),
         pytest.param(2, "train:", signal.SIGTERM, id="supervisor", marks=pytest.mark.slow),
     ],
 )

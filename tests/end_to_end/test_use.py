@@ -143,6 +143,7 @@ def test_train_starts_from_another_run(run, tiny_config, tmp_path):
         straight(tiny_config("tsn_resnet18", train__init=str(run)), tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_import_with_every_flag_is_what_training_starts_from(tmp_path, capsys, monkeypatch):
     (tmp_path / "own_network.py").write_text(
         "from vidrec.models.tsm import TSN\n\n\ndef tiny(num_classes: int, num_frames: int):\n"
