@@ -96,6 +96,14 @@ def test_what_a_cut_shard_lacks_is_set_aside(tiny_copy: Path, train):
         source.read_frames(9, [0])
 
 
+def test_a_shard_that_is_listed_and_gone(tiny_copy: Path):
+    flip(tiny_copy, offset(tiny_copy, 2) + 300)
+    repair(tiny_copy)
+    (tiny_copy / SHARD).unlink()
+    with pytest.raises(VidrecError, match=f"{SHARD} is missing"):
+        open_records(tiny_copy, "train")
+
+
 def test_where_the_index_is_damaged_too_the_shard_ends_there(tiny_copy: Path, train, caplog):
     digest = open_records(tiny_copy, "train").digest
     flip(tiny_copy, offset(tiny_copy, 2) - 8)

@@ -16,6 +16,7 @@ from vidrec.data import index as index_module
 from vidrec.data import tfrecord
 from vidrec.data.index import index_path
 from vidrec.data.records import open_records
+from vidrec.data.verify import verify
 from vidrec.errors import UsageError, VidrecError
 
 
@@ -212,3 +213,8 @@ def test_damage_is_found(copy: Path):
     with pytest.raises(VidrecError, match=r"record . of shard squares-train.* is damaged"):
         open_records(copy, "train")
     assert not index_path(shard).exists()
+
+
+def test_there_is_nothing_to_verify_it_against(prepared: Path):
+    with pytest.raises(VidrecError, match="was prepared by tensorflow-datasets and has nothing to verify it against"):
+        verify(prepared)

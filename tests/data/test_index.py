@@ -117,6 +117,16 @@ def test_a_mapped_index_is_pickled_as_its_path(shard: Path):
     assert pickle.loads(data).records["crc"].tolist() == open_index(shard).records["crc"].tolist()
 
 
+def test_an_index_changed_while_in_use_is_told(shard: Path, record):
+    data = pickle.dumps(open_index(shard))
+    write_shard(shard, (schema.write(record(number + 30)) for number in range(6)))
+    with pytest.raises(VidrecError, match=r"\.index was changed while in use; start again"):
+        pickle.loads(data)
+    index_path(shard).unlink()
+    with pytest.raises(VidrecError, match=r"there is no index; it was changed while in use, start again"):
+        pickle.loads(data)
+
+
 def test_a_cut_shard_without_index_names_the_last_good_record(shard: Path):
     content = shard.read_bytes()
     shard.write_bytes(content[: len(content) - 5])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from vidrec.cli import main
 from vidrec.data import verify_resume as module
 from vidrec.data.pipeline import StepIterator
 from vidrec.data.verify_resume import verify_resume
@@ -45,6 +46,14 @@ def test_a_stream_that_goes_on_elsewhere_is_a_problem(tiny_folder: Path, monkeyp
     report = verify_resume(tiny_folder, batches=4)
     assert [problem.partition(":")[0] for problem in report.problems] == [WAYS[0].replace("3", "2"), WAYS[1]]
     assert "batch 2 is another one, 2 of 4 differ" in report.problems[0]
+
+
+@pytest.mark.usefixtures("without_processes")
+def test_the_command(tiny_folder: Path, capsys):
+    assert main(["verify", str(tiny_folder), "--resume", "test", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["same"] == [*WAYS[:3], WAYS[3].replace("of 4", "of 2")]
+    assert main(["verify", str(tiny_folder), "--resume", "--deep"]) == 2
+    assert "--resume is a check of its own" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def open_folder(directory: Place) -> Folder:
     Raises:
       VidrecError: it is not there or not finished, or what it says of itself is damaged. OSError: it cannot be read.
     """
-    if isinstance(directory, Path) and _is_foreign(directory):
+    if isinstance(directory, Path) and is_foreign(directory):
         return _open_foreign(directory)
     info = manifest.load(directory)
     aside = aside_module.load(directory)
@@ -58,8 +58,8 @@ def open_folder(directory: Place) -> Folder:
     return Folder(info.name, info.classes, sizes, aside, open_split)
 
 
-def _is_foreign(directory: Path) -> bool:
-    """Ours hold tensorflow-datasets' metadata as well; a begun one of ours is to be finished first."""
+def is_foreign(directory: Path) -> bool:
+    """Whether tensorflow-datasets prepared a folder; ours, finished or not, hold its metadata as well."""
     ours = (directory / manifest.FILE_NAME).exists() or (directory / ".convert").exists()
     return not ours and (directory / foreign.FILE_NAME).is_file()
 
@@ -80,4 +80,7 @@ def _open_shards(
     if isinstance(directory, Path):
         return [open_one(shard) for shard in shards]
     with ThreadPoolExecutor(_REQUESTS) as threads:  # each waits for answers most of the time
-        return list(threads.map(open_one, shards))
+        try:
+            return list(threads.map(open_one, shards))
+        finally:
+            threads.shutdown(cancel_futures=True)  # after a failure nobody needs the rest

@@ -217,10 +217,7 @@ def open_index(
     """
     if isinstance(shard, RemotePath):
         return _open_remote(shard, bound=True)
-    if not shard.is_file():
-        raise VidrecError(
-            f"shard {shard} is missing; run the same 'vidrec convert' again, it makes only what is missing"
-        )
+    _check_there(shard)
     try:
         index = map_index(shard)
         check_binding(index)
@@ -247,10 +244,18 @@ def open_damaged(shard: Place) -> ShardIndex:
     """
     if isinstance(shard, RemotePath):
         return _open_remote(shard, bound=False)
+    _check_there(shard)
     try:
         return map_index(shard)
     except StaleIndex as error:
         raise VidrecError(f"{index_path(shard)}: {error}; {REPAIR}") from None
+
+
+def _check_there(shard: Path) -> None:
+    if not shard.is_file():
+        raise VidrecError(
+            f"shard {shard} is missing; run the same 'vidrec convert' again, it makes only what is missing"
+        )
 
 
 def _open_remote(shard: RemotePath, *, bound: bool) -> ShardIndex:

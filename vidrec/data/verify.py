@@ -11,6 +11,7 @@ from vidrec.data import aside as aside_module
 from vidrec.data import index as index_module
 from vidrec.data import manifest, salvage, schema, workfolder
 from vidrec.data.aside import AsideList, CutShard, SetAside
+from vidrec.data.folder import is_foreign
 from vidrec.data.images import BadFrame
 from vidrec.data.index import REPAIR, ShardIndex, index_path
 from vidrec.data.leakage import find_leakage
@@ -109,11 +110,16 @@ def verify(
       progress: called with (shards done, shards in all).
 
     Raises:
-      VidrecError: there is no manifest to check against; the folder is a remote one.
+      VidrecError: there is no manifest to check against; the folder is a remote one, or not ours.
     """
     folder = place(directory)
     if not isinstance(folder, Path):
         raise VidrecError(f"{folder} is a remote address; verify the records where they were made, then copy them")
+    if is_foreign(folder):
+        raise VidrecError(
+            f"{folder} was prepared by tensorflow-datasets and has nothing to verify it against; damaged records are "
+            "told when it is read, and 'vidrec convert --dataset tfds:NAME' makes a folder of ours of it"
+        )
     info = manifest.load(folder)
     checks = _Checks(folder, info, Report(str(folder)), aside_module.load(folder), deep, repair)
     if (folder / workfolder.NAME).exists():
