@@ -102,7 +102,7 @@ def ucf101(tmp_path: Path) -> Path:
             f"ApplyEyeMakeup/v_ApplyEyeMakeup_{group}_c01.avi 1",
             f"HandStandPushups/v_HandStandPushups_{group}_c01.avi 3",
         ]
-        test = ["Archery/v_Archery_g07_c01.avi", "HandstandPushups/v_HandStandPushups_g07_c02.avi"]
+        test = ["Archery\\v_Archery_g07_c01.avi", "HandstandPushups/v_HandStandPushups_g07_c02.avi"]
         write(tmp_path / f"trainlist{number:02d}.txt", "\r\n".join(train) + "\r\n")
         write(tmp_path / f"testlist{number:02d}.txt", "\r\n".join(test) + "\r\n")
     return tmp_path

@@ -86,7 +86,7 @@ def ssv1(tmp_path: Path) -> Path:
         write(tmp_path / f"{prefix}-labels.csv", "".join(f"{label}\n" for label in SS_LABELS))
         write(tmp_path / f"{prefix}-train.csv", "100218;Moving left\r\n7;Turning something, then back\r\n\r\n")
         write(tmp_path / f"{prefix}-validation.csv", "42326;Holding something")
-        write(tmp_path / f"{prefix}-test.csv", "17\n3\n")
+        write(tmp_path / f"{prefix}-test.csv", "17\n3;\n")
     return tmp_path
 
 
@@ -126,7 +126,7 @@ def test_the_test_list_may_be_missing(ssv1: Path):
         ("train", "1,Moving left\n", r"line 1: expected 'id;label', found '1,Moving left'"),
         ("train", "1;\n", "line 1: expected 'id;label'"),
         ("validation", "1\n", "line 1: expected 'id;label'"),
-        ("test", "1;Moving left\n", "line 1: expected 'id', found"),
+        ("test", "1;Moving lft\n", "line 1: label 'Moving lft' is not in"),
         ("test", "100218\n", "the same name '100218'"),
         ("labels", "Moving left\nMoving left\nMoving right\n", "label 'Turning something, then back' is not in"),
     ],
@@ -236,7 +236,7 @@ def test_mistakes_in_kinetics400(kinetics: Path, text: str, sentence: str):
     with pytest.raises(VidrecError, match=sentence):
         read("kinetics400", kinetics)
     (kinetics / "kinetics_train.csv").unlink()
-    with pytest.raises(VidrecError, match=r"has no kinetics_train\.csv or"):
+    with pytest.raises(VidrecError, match=r"has neither kinetics_train\.csv nor train\.csv"):
         read("kinetics400", kinetics)
 
 

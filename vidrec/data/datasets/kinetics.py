@@ -12,7 +12,7 @@ from vidrec.errors import VidrecError
 log = logging.getLogger(__name__)
 
 _FILES = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
-_PREFIXES = ("kinetics_", "kinetics400_", "kinetics-400_", "")
+_PREFIXES = ("kinetics_", "kinetics400_", "kinetics-400_", "kinetics_400_", "")
 
 
 class _Row(NamedTuple):
@@ -53,7 +53,9 @@ def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
             return folder / candidate
     if "test" in names:
         return None
-    raise VidrecError(f"{folder} has no {' or '.join(candidates)}; --annotations should be the folder of these files")
+    raise VidrecError(
+        f"{folder} has neither {candidates[0]} nor {candidates[-1]}; --annotations should be the folder of these lists"
+    )
 
 
 _NEEDED = ("youtube_id", "time_start", "time_end")

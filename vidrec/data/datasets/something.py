@@ -59,12 +59,11 @@ def _read_csv(
         file = folder / f"{prefix}-{part}.csv"
         for number, line in _lines(file, hint, part):
             # Labels hold commas, but no semicolon: the first one is what separates.
-            clip, separator, label_text = (text.strip() for text in line.partition(";"))
+            clip, _, label_text = (text.strip() for text in line.partition(";"))
             where = f"{file}, line {number}"
-            if not clip or bool(separator) != (part != "test") or (separator and not label_text):
-                expected = "'id'" if part == "test" else "'id;label'"
-                raise VidrecError(f"{where}: expected {expected}, found {line!r}")
-            label = label_of(label_text, labels, where, listed.name) if separator else UNLABELLED
+            if not clip or "," in clip or not (label_text or part == "test"):
+                raise VidrecError(f"{where}: expected 'id;label', found {line!r}")
+            label = label_of(label_text, labels, where, listed.name) if label_text else UNLABELLED
             entries.append(Entry(clip, label, split, clip))
     return Annotations(classes, entries, official)
 

@@ -32,7 +32,8 @@ def read_ucf101(annotations: Path, *, split_number: int = 1) -> Annotations:
     for split in ("train", "test"):
         file = annotations / f"{split}list{split_number:02d}.txt"
         for line, (path, *given) in _words(file):
-            class_name = path.replace("\\", "/").split("/")[0]
+            path = path.replace("\\", "/")  # as in lists that were made anew on Windows
+            class_name = path.split("/")[0]
             label = labels.get(class_name.casefold())
             if label is None:
                 hint = did_you_mean(class_name, classes)
