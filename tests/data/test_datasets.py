@@ -183,3 +183,8 @@ def test_locate_forgives_case_only(tmp_path: Path):
     assert locate(tmp_path, "exact") == tmp_path / "exact"
     assert locate(tmp_path, "Handstand/x.avi") == tmp_path / "Handstand" / "x.avi"
     assert locate(tmp_path, str(found)) == found
+
+
+def test_locate_forgives_how_accents_are_coded(tmp_path: Path):
+    (tmp_path / "cafe\u0301 1.avi").touch()
+    assert locate(tmp_path, "caf\u00e9 1.avi") == tmp_path / "cafe\u0301 1.avi"

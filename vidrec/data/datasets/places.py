@@ -1,9 +1,11 @@
 """Where listed videos lie: names that differ in case, other spellings of class folders, folders within folders."""
 
+import functools
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vidrec.data.datasets.entries import VIDEO_SUFFIXES, Entry
 from vidrec.data.datasets.kinetics import clip_names
@@ -13,7 +15,9 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def locate(root: Path, path: str) -> Path:
-    """Finds a listed file below `root`; names may differ in case from the list, as some of UCF101's do.
+    """Finds a listed file below `root`; names may differ from the list in case, as some of UCF101's do.
+
+    They may also differ in how accents are coded, as they do once a file has been on a Mac.
 
     Returns:
       Its path, which need not exist when nothing like it does.
@@ -25,7 +29,7 @@ def locate(root: Path, path: str) -> Path:
     with reading(root / path):
         for part in Path(path).parts:
             if not (found / part).exists() and found.is_dir():
-                alike = [entry.name for entry in found.iterdir() if entry.name.casefold() == part.casefold()]
+                alike = [entry.name for entry in found.iterdir() if _folded(entry.name) == _folded(part)]
                 part = min(alike, default=part)
             found = found / part
     return found
@@ -52,11 +56,12 @@ def search(entries: Sequence[Entry], roots: Iterable[Path], names: Callable[[Ent
             files.setdefault(_stem(path), []).append(path)
     found = {}
     for entry in entries:
-        of_class = _plain(PurePosixPath(entry.path).parts[0])
-        candidates = [path for name in names(entry) for path in sorted(files.get(name, ()))]
-        in_class = (path for path in candidates if of_class in map(_plain, Path(path).parts[:-1]))
-        if path := next(in_class, next(iter(candidates), None)):
-            found[entry.path] = path
+        candidates = [path for name in names(entry) if name in files for path in sorted(files[name])]
+        if len(candidates) > 1:
+            of_class = _plain(entry.path.split("/")[0])
+            candidates.sort(key=lambda path: of_class not in map(_plain, path.split(os.sep)[:-1]))
+        if candidates:
+            found[entry.path] = candidates[0]
     return found
 
 
@@ -90,6 +95,11 @@ def _stem(path: str) -> str:
     return _stem(stem) if suffix.lower() in VIDEO_SUFFIXES else stem + suffix
 
 
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+@functools.lru_cache(maxsize=4096)
 def _plain(name: str) -> str:
     """A class or folder name without what spellings of it differ in: case, blanks, underscores, quotes."""
     return re.sub(r"[\W_]+", "", name.casefold())
