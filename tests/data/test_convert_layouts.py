@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vidrec.data import archives, images, schema
 from vidrec.data.convert import convert
@@ -344,6 +345,29 @@ def test_videos_stored_as_mp4(tmp_path: Path, clip: bytes):
     convert("list", tmp_path / "v", file, tmp_path / "r", workers=1, codec="mp4", short_side=16)
     assert grey(tmp_path / "r", "train") == {"a": list(range(20))}
     assert open_records(tmp_path / "r", "train")[0].decode_frames([3])[0].shape == (16, 21, 3)
+    assert verify(tmp_path / "r", deep=True).ok
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "mp4", "raw"])
+def test_pictures_of_all_kinds_in_one_video(tmp_path: Path, codec: str):
+    """Gray, CMYK, with transparency, turned by a tag, of another size: each shows its own grey."""
+    folder = tmp_path / "v" / "Ü bung, 1"
+    folder.mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees, which is not done
+    for number, (mode, suffix, size) in enumerate(
+        [("RGB", "jpg", (33, 25)), ("L", "jpg", (33, 25)), ("CMYK", "jpg", (33, 25)), ("RGBA", "png", (33, 25)),
+         ("RGB", "webp", (66, 50)), ("P", "png", (40, 40)), ("RGB", "JPG", (33, 25))]
+    ):  # fmt: skip
+        picture = Image.new("RGB", size, (20 + 30 * number,) * 3).convert(mode)
+        picture.save(folder / f"{number:05d}.{suffix}", **({"exif": exif} if suffix == "JPG" else {}))
+    file = write(tmp_path / "a.csv", 'path,label,split\n"Ü bung, 1","Sprung, weit",train\n')
+    report = convert("list", tmp_path / "v", file, tmp_path / "r", workers=1, codec=codec)
+    source = open_records(tmp_path / "r", "train")
+    frames = source.decode_frames(0, range(7))
+    assert (report.skipped, source.video_id(0), source.classes) == ([], "Ü bung, 1", ("Sprung, weit",))
+    assert {frame.shape for frame in frames} == {(25, 33, 3)}
+    np.testing.assert_allclose([frame.mean() for frame in frames], 20 + 30 * np.arange(7), atol=4)
     assert verify(tmp_path / "r", deep=True).ok
 
 
