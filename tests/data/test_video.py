@@ -100,6 +100,20 @@ def test_clips_cut_without_coding_them_again_are_whole(tmp_path: Path):
     assert np.abs(video.array().astype(int) - moving(30)[10:]).mean() < 12
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+def test_frames_that_the_decoder_makes_up_are_not_counted(tmp_path: Path, suffix: str):
+    """MPEG-4 decodes to as many frames as promised when a third of them have lost their second half."""
+    path = write_any(tmp_path / f"holes{suffix}", "mpeg4", moving())
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for start, size in packets[3::3]:
+        content[start + size // 2 : start + size - 2] = bytes(size - 2 - size // 2)
+    path.write_bytes(content)
+    with pytest.raises(VidrecError, match="cut off or damaged: only 17 frames can be decoded"):
+        read_video(path).array()
+
+
 @pytest.mark.parametrize("content", [b"", b"<html><body>Video unavailable</body></html>", bytes(5000)])
 def test_files_that_are_no_videos_are_refused(tmp_path: Path, content: bytes):
     (tmp_path / "x.mp4").write_bytes(content)

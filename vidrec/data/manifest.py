@@ -47,7 +47,7 @@ class Manifest:
     Attributes:
       settings: everything that decided the bytes of the records.
       plan: digest of settings and source list; equal plans give equal record folders.
-      skipped: `{"path", "why", "shard"}` of every listed video that is not in the records.
+      skipped: `{"path", "why", "kind", "shard"}` of every listed video that is not in the records.
     """
 
     name: str
