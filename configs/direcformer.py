@@ -1,6 +1,6 @@
 """DirecFormer: directed attention in a transformer, and TimeSformer, which it changes.
 
-    vidrec convert --dataset list --root jester --annotations jester.csv --out records/jester
+    vidrec convert --dataset jester --root 20bn-jester-v1 --annotations labels --out records/jester
     vidrec import --model direcformer_base --weights vit_base_patch16_224.pth --out weights/vit \
         --allow-missing order
     vidrec train --config configs/direcformer.py:jester --workdir runs/direcformer --config.train.init=weights/vit

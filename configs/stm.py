@@ -1,6 +1,6 @@
 """STM: spatiotemporal and motion features in a unified 2D network.
 
-    vidrec convert --dataset list --root something_v1 --annotations ssv1.csv --out records/ssv1
+    vidrec convert --dataset ssv1 --root 20bn-something-something-v1 --annotations labels --out records/ssv1
     vidrec import --model stm_resnet50 --weights resnet50.pth --out weights/stm \
         --allow-missing '*/cstm' --allow-missing '*/cmm' --allow-missing fc
     vidrec train --config configs/stm.py:ssv1 --workdir runs/stm --config.train.init=weights/stm

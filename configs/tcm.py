@@ -1,6 +1,6 @@
 """TCM-Net: slow and fast visual tempo from correlations of frames.
 
-    vidrec convert --dataset list --root something_v1 --annotations ssv1.csv --out records/ssv1
+    vidrec convert --dataset ssv1 --root 20bn-something-something-v1 --annotations labels --out records/ssv1
     vidrec import --model tcm_resnet50 --weights resnet50.pth --out weights/tcm \
         --allow-missing 'tcm*' --allow-missing fc
     vidrec train --config configs/tcm.py:ssv1 --workdir runs/tcm --config.train.init=weights/tcm

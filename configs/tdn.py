@@ -1,6 +1,6 @@
 """TDN: temporal difference networks, the backbone of TTSN, as its own code trains it.
 
-    vidrec convert --dataset list --root something_v1 --annotations ssv1.csv --out records/ssv1
+    vidrec convert --dataset ssv1 --root 20bn-something-something-v1 --annotations labels --out records/ssv1
     vidrec import --model tdn_resnet50 --weights resnet50.pth --out weights/tdn --allow-missing '*/mse' \
         --allow-missing '*/shift_conv' --allow-missing '*conv*/bias' --allow-missing short_term/bn1
     vidrec train --config configs/tdn.py:ssv1 --workdir runs/tdn --config.train.init=weights/tdn

@@ -1,6 +1,6 @@
 """TEFE: temporal extraction and feature enhancement.
 
-    vidrec convert --dataset list --root something_v1 --annotations ssv1.csv --out records/ssv1
+    vidrec convert --dataset ssv1 --root 20bn-something-something-v1 --annotations labels --out records/ssv1
     vidrec import --model tefe_resnet50 --weights resnet50.pth --out weights/tefe \
         --allow-missing '*/te/*' --allow-missing fc
     vidrec train --config configs/tefe.py:ssv1 --workdir runs/tefe --config.train.init=weights/tefe

@@ -1,6 +1,6 @@
 """TSM: temporal shift in a 2D network, by the recipes of its authors' code; network=tsn: the same without the shift.
 
-    vidrec convert --dataset list --root something_v1 --annotations ssv1.csv --out records/ssv1
+    vidrec convert --dataset ssv1 --root 20bn-something-something-v1 --annotations labels --out records/ssv1
     vidrec import --model tsm_resnet50 --weights resnet50.pth --out weights/tsm --allow-missing fc
     vidrec train --config configs/tsm.py:ssv1 --workdir runs/tsm --config.train.init=weights/tsm
     vidrec eval --workdir runs/tsm

@@ -1,6 +1,6 @@
 """TSN: a 2D network on every frame, scores averaged; what the temporal networks are measured against.
 
-    vidrec convert --dataset list --root something_v1 --annotations ssv1.csv --out records/ssv1
+    vidrec convert --dataset ssv1 --root 20bn-something-something-v1 --annotations labels --out records/ssv1
     vidrec import --model tsn_resnet50 --weights resnet50.pth --out weights/tsn --allow-missing fc
     vidrec train --config configs/tsn.py:ssv1 --workdir runs/tsn --config.train.init=weights/tsn
     vidrec eval --workdir runs/tsn

@@ -1,6 +1,6 @@
 """TTSN: temporal transformer networks with self-supervision.
 
-    vidrec convert --dataset list --root hmdb51 --annotations hmdb51.csv --out records/hmdb51
+    vidrec convert --dataset hmdb51 --root hmdb51_org --annotations testTrainMulti_7030_splits --out records/hmdb51
     vidrec import --model tdn_resnet50 --weights TDN_Kinetics.pth.tar --out weights/tdn
     vidrec train --config configs/ttsn.py:hmdb51,frames=16 --workdir runs/ttsn --config.train.init=weights/tdn
     vidrec eval --workdir runs/ttsn

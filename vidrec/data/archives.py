@@ -1,5 +1,6 @@
 """Archives of videos, and archives within them: ZIP and TAR by Python, RAR by a program that is on PATH."""
 
+import logging
 import shutil
 import subprocess
 import tarfile
@@ -8,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vidrec.errors import VidrecError
+
+log = logging.getLogger(__name__)
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _SUFFIXES = (".zip", ".rar", *_TAR)
@@ -67,6 +70,7 @@ def unpack(archives: Iterable[Path], into: Path) -> None:
         done = into / str(archive_name(archive))
         if done.is_dir():
             continue
+        log.info("unpacking %s", archive)
         partial = into / f".{done.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         _unpack_nested(archive, partial)
