@@ -99,7 +99,7 @@ def fine_tuning(c: ConfigDict) -> None:
     c.data.flip = "swap"
     c.optim.update(lr=0.001, weight_decay=5e-4, boundaries=(10.0, 20.0))
     c.train.update(batch_size=64, epochs=25.0)
-    c.eval.clips = 2
+    c.eval.update(clips=2, sampling="twice")
 
 
 def toy(arguments: ConfigDict) -> ConfigDict:

@@ -1,6 +1,10 @@
 """The stream of clips: each epoch a permutation, the same for any workers, hosts and restarts; faults by policy."""
 
+import gc
+import multiprocessing
+import os
 import shutil
+import signal
 import threading
 from dataclasses import replace
 
@@ -73,7 +77,9 @@ def test_host_blocks_side_by_side_are_the_global_batch(hosts, source, stream):
         assert same(joined, whole)
 
 
-@pytest.mark.parametrize("loader", [Loader(0, 1), Loader(0, 4), Loader(1, 1), Loader(3, 2)], ids=str)
+@pytest.mark.parametrize(
+    "loader", [Loader(0, 1), Loader(0, 4), Loader(1, 1), pytest.param(Loader(3, 2), marks=pytest.mark.slow)], ids=str
+)
 def test_threads_and_processes_change_nothing(loader, source, stream):
     batches = train_plan(source, SPEC, batch_size=BATCH, seed=1).batches
     assert all(map(same, take(batches, 7, loader, step=3), stream[3:]))
@@ -97,6 +103,78 @@ class Meeting:
 def test_threads_are_those_of_each_process(workers):
     numbers = grain.MapDataset.range(6).map(Meeting())
     assert take(numbers, 6, Loader(workers, threads=2)) == [*range(6)]
+
+
+def numbers_until_an_error(iterator, count):
+    """The elements that come, and the sentences of the errors of three more calls after them."""
+    found, errors = [], []
+    while len(found) < count and not errors:
+        try:
+            found.append(int(next(iterator)))
+        except VidrecError as error:
+            errors.append(str(error))
+    for _ in range(2):
+        with pytest.raises(VidrecError) as error:
+            next(iterator)
+        errors.append(str(error.value))
+        del error
+    gc.collect()  # what a traceback held of the loader's queues is not to be found later, at the wrong moment
+    return found, errors
+
+
+def test_a_killed_loader_process_ends_the_stream():
+    numbers = grain.MapDataset.range(100_000)
+    with StepIterator(numbers, Loader(2, 1), 8) as iterator:
+        assert [next(iterator) for _ in range(4)] == [0, 1, 2, 3]
+        victim = max(multiprocessing.active_children(), key=lambda process: process.pid)  # started last
+        os.kill(victim.pid, signal.SIGKILL)
+        found, errors = numbers_until_an_error(iterator, 1000)
+        assert not multiprocessing.active_children()  # the other one's elements would be half of the stream
+    assert found == [*range(4, 4 + len(found))]
+    assert len(set(errors)) == 1
+    assert errors[0].startswith("loader process 2 of 2 was killed by SIGKILL: ")
+    assert "data.workers" in errors[0]
+
+
+class Broken:
+    """A reader with a slip that shows at one element."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def __call__(self, number: int) -> int:
+        if number == 5:
+            raise self.error
+        return number
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("frames"), "batch 5 cannot be read: KeyError: 'frames'"),
+        (OSError(5, "Input/output error"), "batch 5 cannot be read: OSError: [Errno 5] Input/output error"),
+        (VidrecError("the shard is gone; convert again"), "the shard is gone; convert again"),
+    ],
+)
+def test_an_error_of_a_reader_is_one_sentence_and_final(workers, error, told):
+    numbers = grain.MapDataset.range(9).map(Broken(error))
+    with StepIterator(numbers, Loader(workers, 2), 8) as iterator:
+        assert numbers_until_an_error(iterator, 9) == ([*range(5)], [told] * 3)
+        iterator.set_state({"version": 1, "step": 6})  # which is another matter
+        assert [next(iterator) for _ in range(3)] == [6, 7, 8]
+        with pytest.raises(StopIteration):
+            next(iterator)
+
+
+def test_too_little_shared_memory_is_told_and_threads_read(monkeypatch, caplog, source, stream):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=4 << 20))
+    loader = Loader(8, 2)
+    with StepIterator(train_plan(source, SPEC, batch_size=BATCH, seed=1).batches, loader, 1 << 20) as iterator:
+        assert same(next(iterator), stream[0])
+    assert "/dev/shm has 4 MB free, but 8 loader processes need 32 MB: reading with threads instead" in caplog.text
+    assert loader.workers == 0
 
 
 def test_a_restart_goes_on_at_its_clip(source, stream):

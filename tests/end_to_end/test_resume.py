@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 
+import numpy as np
 import pytest
 
 from tests.end_to_end.runs import assert_same_run, damage, finish, rows, signalled, start, straight
@@ -68,6 +69,43 @@ def test_a_longer_run_goes_on(whole, tiny_config, tmp_path):
 def test_loader_processes_change_nothing(workers, whole, tiny_config, tmp_path):
     straight(tiny_config(data__workers=workers), tmp_path / "workers")
     assert_same_run(whole, tmp_path / "workers")
+
+
+@pytest.mark.slow
+def test_a_killed_loader_process_ends_the_run_with_one_sentence(tiny_config, tmp_path):
+    settings = {"train__steps": 30, "train__eval_every": 100}  # more than is read ahead
+    straight(tiny_config(**settings), tmp_path / "whole")
+    config = tiny_config(data__workers=2, **settings)
+    kill = "import multiprocessing as m, os; os.kill(m.active_children()[0].pid, 9)"
+    process = start(config, tmp_path / "run", at=2, do=kill)
+    assert finish(process) == 1
+    said = [line for line in process.errors.splitlines() if line.startswith("vidrec:")]
+    assert len(said) == 1
+    assert "of 2 was killed by SIGKILL: memory may have run out" in said[0]
+    assert "Traceback" not in process.errors
+    assert straight(tiny_config(**settings), tmp_path / "run").finished
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_balanced_run_goes_on_with_smaller_batches(tiny_config, tmp_path):
+    """Two steps of eight clips, then four of four: the clips are those of four steps of eight."""
+    settings = {"data__balance": "class", "train__class_weights": (), "train__eval_every": 100}
+    config = tiny_config(train__steps=2, **settings)
+    straight(config, tmp_path / "run")
+    source = open_records(config.data.records, "train")
+    spec = ClipSpec(4, 16, resize=(16,), crop="random")
+    whole = train_plan(source, spec, batch_size=8, seed=0, balance="class")
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        position = checkpoints.describe(2)[0]
+    assert (position["clip"], position["global_batch"]) == (16, 8)
+    smaller = train_plan(source, spec, batch_size=4, seed=0, balance="class", first_step=2, first_clip=position["clip"])
+    clips = [np.concatenate([smaller.batches[2 * i].clips, smaller.batches[2 * i + 1].clips]) for i in range(2)]
+    for found, expected in zip(clips, (whole.batches[2], whole.batches[3]), strict=True):
+        np.testing.assert_array_equal(found, expected.clips)
+    assert straight(tiny_config(train__steps=6, train__batch_size=4, **settings), tmp_path / "run").step == 6
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.describe(6)[0]["clip"] == 32
 
 
 def test_another_configuration_is_refused(whole, tiny_config):

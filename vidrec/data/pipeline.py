@@ -8,6 +8,7 @@ batch, so the blocks laid side by side are the single-host batch.
 """
 
 import atexit
+import copy
 import functools
 import gc
 import logging
@@ -122,7 +123,7 @@ class StepIterator(grain.DatasetIterator):
         return next(self._iterator)
 
     def _end_with(self, error: VidrecError) -> None:
-        self._error = error
+        self._error = copy.copy(error)  # without its traceback, whose frames hold the loader's queues
         self.close()
 
     def _explained(self, error: Exception) -> VidrecError:
