@@ -26,12 +26,18 @@ from vidrec.errors import VidrecError
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder; `fail` requests get `status` first; `ranges` is False for one that sends whole files only."""
+    """Serves a folder; `fail` requests get `status` first, or half an answer ("cut"), or none before `end` ("stall").
 
-    fail, status, ranges = 0, 503, True
+    `ranges` is False for a server that sends whole files only.
+    """
+
+    fail: int = 0
+    status: int | str = 503
+    ranges = True
 
     def __init__(self, folder: Path):
         self.asked: list[tuple[str, int]] = []  # name of the file and bytes sent
+        self.end = threading.Event()
         super().__init__(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
 
     @property
@@ -44,9 +50,14 @@ class Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.server.fail:
-            self.server.fail -= 1
+        failing = self.server.fail > 0
+        self.server.fail -= failing
+        if failing and isinstance(self.server.status, int):
             self.send_error(self.server.status)
+            return
+        if failing and self.server.status == "stall":
+            self.server.end.wait()
+            self.close_connection = True
             return
         file = Path(self.translate_path(self.path))
         if not file.is_file():
@@ -63,7 +74,8 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[: len(data) // 2] if failing else data)
+        self.close_connection |= failing
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""
@@ -76,6 +88,7 @@ def server(tiny_copy: Path, monkeypatch) -> Iterator[Server]:
         thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
         thread.start()
         yield serving
+        serving.end.set()
         serving.shutdown()
         thread.join()
 
@@ -139,8 +152,17 @@ def test_what_passes_is_tried_again(server: Server, tiny_folder: Path, caplog):
     server.fail = 2
     source = open_records(server.url, "train")
     assert "status 503; trying again" in caplog.text
-    server.fail, server.status = 2, 429
-    assert source.read_frames(4, range(7)) == open_records(tiny_folder, "train").read_frames(4, range(7))
+    frames = open_records(tiny_folder, "train").read_frames(4, range(7))
+    for server.status in (429, 500, "cut"):
+        server.fail = 2
+        assert source.read_frames(4, range(7)) == frames
+
+
+def test_a_server_that_falls_silent_is_asked_again(server: Server, tiny_folder: Path, monkeypatch, caplog):
+    monkeypatch.setattr(remote, "STALLED", 0.3)
+    server.fail, server.status = 1, "stall"
+    assert open_records(server.url, "test").digest == open_records(tiny_folder, "test").digest
+    assert "trying again" in caplog.text
 
 
 def test_what_does_not_pass_ends_with_one_sentence(server: Server):
@@ -208,10 +230,13 @@ def test_what_is_not_there(server: Server, tiny_copy: Path):
 def test_addresses_and_paths():
     assert place("records/ucf101") == Path("records/ucf101")
     assert place("C:/records") == Path("C:/records")
+    assert place("file:///records/a b") == place(Path("file:///records/a b")) == Path("/records/a b")
     assert place("gs://bucket/records/") == place(Path("gs://bucket/records")) == RemotePath("gs://bucket/records")
     assert str(place("https://host/a b") / "x.index") == "https://host/a b/x.index"
     assert RemotePath("gs://b/r/x").with_name("y") == RemotePath("gs://b/r/y")
     assert RemotePath("gs://b/r/x").name == "x"
+    with pytest.raises(VidrecError, match=r"sftp://x/manifest\.json cannot be read: sftp:// needs another package \("):
+        open_records("sftp://x", "train")
     with pytest.raises(VidrecError, match=r"nonsense://x/manifest\.json cannot be read: .*nonsense"):
         open_records("nonsense://x", "train")
 

@@ -25,10 +25,13 @@ Answer = bytes | Exception
 PAUSES: tuple[float, ...] = (0.5, 1, 2, 4, 8)
 """Seconds, on average, before a request is made for the second time, the third, ..."""
 
+STALLED = 60.0
+"""Seconds without a byte after which a web server counts as one that does not answer."""
+
 _REMOTE = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}", re.IGNORECASE)  # at least two letters: C:/ is a drive
 _PASSING = (408, 425, 429)  # HTTP: timeout, too early, too many requests; and all from 500 on
 _PAST_THE_END = 416
-_EXTRAS = {"gs": "gcs", "gcs": "gcs"}
+_EXTRAS = {"gs": "gcs", "gcs": "gcs", "http": "remote", "https": "remote", "memory": "remote"}
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,16 @@ class RemotePath:
         return parts
 
     def _connect(self) -> tuple[Any, str]:
+        protocol = self.address.split(":", 1)[0].lower()
         try:
             import fsspec
 
-            return fsspec.core.url_to_fs(self.address)
+            return fsspec.core.url_to_fs(self.address, **_options(protocol))
         except ImportError as error:
-            protocol = self.address.split(":", 1)[0]
-            extra = _EXTRAS.get(protocol, "remote")
+            extra = _EXTRAS.get(protocol)
+            way_out = f", pip install 'vidrec[{extra}]'" if extra else ""
             raise VidrecError(
-                f"{self.address} cannot be read: {protocol}:// needs another package, pip install 'vidrec[{extra}]' "
-                f"({error})"
+                f"{self.address} cannot be read: {protocol}:// needs another package{way_out} ({error})"
             ) from None
         except ValueError as error:
             raise VidrecError(f"{self.address} cannot be read: {error}") from None
@@ -135,9 +138,12 @@ Place = Path | RemotePath
 
 
 def place(address: Address) -> Place:
-    """Returns the file or folder at a local path or a remote address."""
+    """Returns the file or folder at a local path (which may be written `file:///...`) or a remote address."""
     text = os.fspath(address)
-    if found := _REMOTE.match(text):
+    found = _REMOTE.match(text)
+    if found and found[1].lower() == "file":
+        return Path("/" + text[found.end() :].lstrip("/"))
+    if found:
         return RemotePath(f"{found[1]}://{text[found.end() :].rstrip('/')}")
     return Path(text)
 
@@ -152,6 +158,15 @@ def read_ranges(file: Place, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         return file.read_ranges(ranges)
     with open(file, "rb") as opened:
         return [os.pread(opened.fileno(), length, offset) for offset, length in ranges]
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    """Options of the file system; for web servers a limit on silence in place of aiohttp's on the whole answer."""
+    if protocol not in ("http", "https"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=STALLED, sock_read=STALLED)}}
 
 
 def _answers(ask: Callable[[list[int]], list[Answer]], which: list[int]) -> list[Answer]:
@@ -178,5 +193,5 @@ def _may_pass(answer: Answer) -> bool:
 
 
 def _why(answer: Answer) -> str:
-    said = str(answer) or "no reason given"
+    said = " ".join(str(answer).split()) or "no reason given"
     return f"{type(answer).__name__}: {said}" if not _status(answer) else f"status {_status(answer)}"  # pyright: ignore
