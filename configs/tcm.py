@@ -105,6 +105,7 @@ def recipe(arguments: ConfigDict) -> ConfigDict:
         c.data.resize = (120, 160)
         c.data.sampling = "strided"
         c.data.stride = arguments.stride or 1
+        c.eval.sampling = "test"
     return c
 
 

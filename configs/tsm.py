@@ -71,6 +71,7 @@ def get_config(arg: str | None = None, networks: tuple[str, ...] = ("tsm", "tsn"
     if arguments.stride:
         c.data.sampling = "strided"
         c.data.stride = arguments.stride
+        c.eval.sampling = "test"
     return c
 
 

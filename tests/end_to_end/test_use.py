@@ -61,11 +61,13 @@ def test_eval_writes_what_there_is_to_see(run, capsys, records):
 
 
 def test_more_views_and_batch_sizes_change_no_count(run, capsys, tmp_path):
-    command = ("eval", "--workdir", run, "--json", "--out", tmp_path / "e", "--clips", 2, "--crops", 3)
+    views = ("--clips", 2, "--crops", 10, "--sampling", "twice", "--full-resolution")
+    command = ("eval", "--workdir", run, "--json", "--out", tmp_path / "e", *views)
     one = json.loads(call(capsys, *command)[1])
     other = json.loads(call(capsys, *command, "--batch-size", 5)[1])
     assert one["videos"] == other["videos"] == 12
     assert one["top1"] == other["top1"]
+    assert (one["clips"], one["sampling"], one["crops"], one["full_resolution"]) == (2, "twice", 10, True)
 
 
 def test_an_unreadable_video_is_told_and_not_counted(run, capsys, records, tmp_path):

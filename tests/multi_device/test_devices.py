@@ -42,6 +42,15 @@ def test_devices(devices, single, tiny_config, tmp_path):
 
 
 @pytest.mark.slow
+def test_clips_are_mixed_with_the_same_neighbours_on_any_devices(tiny_config, tmp_path):
+    config = tiny_config(train__mixup=0.4, train__cutmix=1.0, train__steps=4, eval__crops=10)
+    straight(config, tmp_path / "single")
+    process = start(config, tmp_path / "many", devices=8)  # of one clip each, so that no neighbour is on the same one
+    assert finish(process) == 0, process.errors
+    assert_close_run(tmp_path / "single", tmp_path / "many")
+
+
+@pytest.mark.slow
 def test_two_processes_killed_and_started_again(single, tiny_config, tmp_path, capsys):
     run = tmp_path / "many"
     train = ("train", "--config", recipe(tiny_config(), tmp_path), "--workdir", run, "--json")

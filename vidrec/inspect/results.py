@@ -44,11 +44,12 @@ def evaluate_run(
     config.data.update(_given(records=records, eval_split=split))
     views = {"clips": clips, "crops": crops, "sampling": sampling, "full_resolution": full_resolution or None}
     config.eval.update(_given(batch_size=batch_size, **views))
-    check(config, "vidrec eval")
+    check(config, str(workdir))
     config = FrozenConfigDict(config)
     evaluation = evaluate_recognizer(recognizer, config)
     result = {"workdir": str(workdir), "step": recognizer.step, "split": config.data.eval_split}
-    result |= {"clips": config.eval.clips, "crops": config.eval.crops, **evaluation.metrics()}
+    result |= {name: config.eval[name] for name in ("clips", "sampling", "crops", "full_resolution")}
+    result |= evaluation.metrics()
     folder = Path(out or Path(workdir) / "eval")
     if jax.process_index() == 0:
         write_evaluation(evaluation, result, folder)
