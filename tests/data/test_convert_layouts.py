@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vidrec.cli import main
 from vidrec.data import archives, images, schema
 from vidrec.data.convert import convert
 from vidrec.data.datasets import Entry
@@ -337,6 +338,23 @@ def test_a_file_of_class_names(tmp_path: Path, clip: bytes):
     assert str(tmp_path) not in (tmp_path / "r" / "manifest.json").read_text()
     with pytest.raises(UsageError, match="--classes does not apply to data set format 'ucf101'"):
         convert("ucf101", tmp_path / "v", lists, tmp_path / "r2", classes=str(names))
+
+
+def test_the_command(tmp_path: Path, clip: bytes, capsys):
+    write(tmp_path / "v" / "a.mp4", clip)
+    lists = write(tmp_path / "train.txt", "a.mp4 20 1\n")
+    names = write(tmp_path / "names.txt", "turn left\nturn right\n")
+    command = ["convert", "--dataset", "tsm", "--root", tmp_path / "v", "--annotations", lists, "--classes", names]
+    command += ["--out", tmp_path / "r", "--codec", "mp4", "--short-side", 16, "--workers", 1]
+    assert main([*map(str, command), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["videos"], report["listed"], report["frames"]) == ({"train": 1}, {"train": 1}, 20)
+    assert report["mirror_pairs"] == [["turn left", "turn right"]]
+    assert report["labels"]["train"]["empty"] == ["turn left"]
+    assert main(list(map(str, command))) == 0
+    assert "is done already, nothing to do: 1 videos (train 1), 20 frames, 0 skipped" in capsys.readouterr().out
+    assert main(["convert", "--dataset", "hmdb51", "--root", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
+    assert "--annotations is missing" in capsys.readouterr().err
 
 
 def test_videos_stored_as_mp4(tmp_path: Path, clip: bytes):
