@@ -37,6 +37,7 @@ def hmdb51(tmp_path: Path) -> Path:
         for number in (1, 2, 3):
             where = tmp_path / "testTrainMulti_7030_splits" / f"{name}_test_split{number}.txt"
             write(where, text.format(*((1, 2) if number != 2 else (2, 1))))
+            write(where.with_name(f"._{where.name}"), "what a Mac leaves in archives")
     return tmp_path
 
 
@@ -294,6 +295,7 @@ def test_mistakes_in_json_lines(tmp_path: Path, line: str, sentence: str):
 def tsm(tmp_path: Path) -> Path:
     write(tmp_path / "lists" / "train_videofolder.txt", "my videos/100218 42 1\n7 9999 0\n")
     write(tmp_path / "lists" / "val_videofolder.txt", "3.5 12 3\n")
+    write(tmp_path / "lists" / "._val_videofolder.txt", "what a Mac leaves in archives")
     return tmp_path / "lists"
 
 

@@ -12,7 +12,7 @@ FOLDER = "testTrainMulti_7030_splits"
 
 _SPLITS = {"1": "train", "2": "test"}  # 0: in neither
 _OFFICIAL = {"train": 3570, "test": 1530}
-_FILE = re.compile(r"(.+)_test_split([123])\.txt")
+_FILE = re.compile(r"([^.].*)_test_split([123])\.txt")  # not the hidden doubles that a Mac leaves
 
 
 def read_hmdb51(annotations: Path, *, split_number: int = 1) -> Annotations:

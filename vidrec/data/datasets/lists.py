@@ -157,7 +157,7 @@ def read_tsm(annotations: Path, *, classes: str | None = None) -> Annotations:
 
 def _tsm_files(annotations: Path) -> dict[str, Path]:
     """Split -> list, in the order train, val, test."""
-    candidates = [annotations] if annotations.is_file() else sorted(annotations.glob("*.txt"))
+    candidates = [annotations] if annotations.is_file() else sorted(annotations.glob("[!.]*.txt"))
     found: dict[str, Path] = {}
     for file in candidates:
         words = {word.replace("validation", "val") for word in _SPLIT_WORD.findall(file.stem.lower())}
