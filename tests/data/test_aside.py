@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vidrec.cli import main
 from vidrec.data import aside
 from vidrec.data.convert import convert
 from vidrec.data.index import index_path
@@ -137,9 +138,15 @@ def test_more_damage_than_is_listed_is_a_problem(tiny_copy: Path):
     flip(tiny_copy, places[0])
     repair(tiny_copy)
     flip(tiny_copy, places[1])
-    assert "; 2 of its 5 records cannot be read" in verify(tiny_copy).problems[0]
+    report = verify(tiny_copy)
+    (problem,) = report.problems
+    assert "; 2 of its 5 records cannot be read" in problem
+    assert report.videos_aside == 1
     repair(tiny_copy)
     assert open_records(tiny_copy, "train").aside == {7, 8}
+    (tiny_copy / SHARD).unlink()
+    (problem,) = verify(tiny_copy).problems
+    assert "is missing" in problem
 
 
 def test_frames_that_cannot_be_decoded_are_set_aside_by_a_deep_look(tmp_path: Path, record, write_records):
@@ -198,3 +205,14 @@ def test_converting_the_shard_again_clears_it(records: Path, video_list: Path, t
     assert shard.read_bytes() == whole
     assert open_records(folder, "test").aside == frozenset()
     assert verify(folder).ok
+
+
+def test_the_command_counts_them(tiny_copy: Path, capsys):
+    flip(tiny_copy, offset(tiny_copy, 2) + 300)
+    assert main(["verify", str(tiny_copy)]) == 1
+    assert "1 problems" in capsys.readouterr().err
+    assert main(["verify", str(tiny_copy), "--repair"]) == 0
+    assert "1 videos are set aside (set_aside.json), training leaves them out" in capsys.readouterr().out
+    assert main(["verify", str(tiny_copy), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["ok"], report["videos_aside"], len(report["aside"])) == (True, 1, 1)

@@ -235,8 +235,10 @@ def test_addresses_and_paths():
     assert str(place("https://host/a b") / "x.index") == "https://host/a b/x.index"
     assert RemotePath("gs://b/r/x").with_name("y") == RemotePath("gs://b/r/y")
     assert RemotePath("gs://b/r/x").name == "x"
-    with pytest.raises(VidrecError, match=r"sftp://x/manifest\.json cannot be read: sftp:// needs another package \("):
-        open_records("sftp://x", "train")
+    with pytest.raises(
+        VidrecError, match=r"dropbox://x/manifest\.json cannot be read: dropbox:// needs another package \("
+    ):
+        open_records("dropbox://x", "train")
     with pytest.raises(VidrecError, match=r"nonsense://x/manifest\.json cannot be read: .*nonsense"):
         open_records("nonsense://x", "train")
 

@@ -16,6 +16,7 @@ from vidrec.data.images import BadFrame
 from vidrec.data.index import REPAIR, ShardIndex, index_path
 from vidrec.data.leakage import find_leakage
 from vidrec.data.manifest import Manifest, Shard
+from vidrec.data.openfiles import reading
 from vidrec.data.pool import Progress
 from vidrec.data.remote import Address, place
 from vidrec.data.shards import describe, describe_split
@@ -87,6 +88,12 @@ class _Checks:
     def problem(self, sentence: str) -> None:
         self.report.problems.append(sentence)
 
+    def unseen(self, shard: Shard, sentence: str) -> None:
+        """A problem that leaves open what can be read of a shard: what was set aside of it stays so."""
+        self.problem(sentence)
+        self.now.records += [one for one in self.before.records if one.shard == shard.file]
+        self.now.cut += [one for one in self.before.cut if one.shard.file == shard.file]
+
 
 def verify(
     directory: Address,
@@ -110,7 +117,8 @@ def verify(
       progress: called with (shards done, shards in all).
 
     Raises:
-      VidrecError: there is no manifest to check against; the folder is a remote one, or not ours.
+      VidrecError: there is no manifest to check against; the folder is a remote one, or not ours; the system does not
+        let a damaged shard be read a second time.
     """
     folder = place(directory)
     if not isinstance(folder, Path):
@@ -144,7 +152,7 @@ def _check_shard(checks: _Checks, shard: Shard) -> ShardIndex | None:
     """Returns the index as it should be; None where neither the shard nor its index says."""
     path = checks.directory / shard.file
     if not path.is_file():
-        checks.problem(f"shard {shard.file} is missing; run the same 'vidrec convert' again")
+        checks.unseen(shard, f"shard {shard.file} is missing; run the same 'vidrec convert' again")
         return None
     look = _Look(checks, shard)
     try:
@@ -152,10 +160,10 @@ def _check_shard(checks: _Checks, shard: Shard) -> ShardIndex | None:
     except BadRecord as error:
         return _check_damaged(checks, shard, str(error), error.record)
     except VidrecError as error:
-        checks.problem(str(error))
+        checks.unseen(shard, str(error))
         return None
     except OSError as error:
-        checks.problem(f"shard {shard.file} cannot be read ({error.strerror}); check its rights and the disk")
+        checks.unseen(shard, f"shard {shard.file} cannot be read ({error.strerror}); check its rights and the disk")
         return None
     if (found := describe(right, checks.info.classes)) != shard:
         what = f"{found.bytes} bytes, {found.records} records, digest {found.digest}"
@@ -178,22 +186,23 @@ def _check_damaged(checks: _Checks, shard: Shard, sentence: str, sound: int) -> 
     """Checks a damaged shard, of which the first `sound` records can be read, by its index where that is sound."""
     path = checks.directory / shard.file
     index = salvage.sound_index(path, shard, checks.info.classes)
-    if index is None:
-        _cut(checks, shard, sentence, sound)
-        return None
     look, bad = _Look(checks, shard), {}
-    for record, fields, payload in salvage.read_by_index(path, index):
-        if isinstance(fields, str):
-            bad[record] = fields
-        else:
-            look(record, fields, payload)
-    known = checks.repair or bad.keys() <= checks.before.of(shard.file)
+    with reading(path):
+        if index is None:
+            _cut(checks, shard, sentence, sound)
+            return None
+        for record, fields, payload in salvage.read_by_index(path, index):
+            if isinstance(fields, str):
+                bad[record] = fields
+            else:
+                look(record, fields, payload)
+    new = set() if checks.repair else bad.keys() - checks.before.of(shard.file)
     if not bad:
         checks.problem(sentence)  # bytes behind the last record, say
-    elif not known:
+    elif new:
         checks.problem(f"{sentence}; {len(bad)} of its {len(index)} records cannot be read: {SET_ASIDE}")
     for record, why in (bad | look.bad).items():
-        if known or record not in bad:
+        if record not in new:
             _set_aside(checks, SetAside(shard.file, record, index.video_id(record), why))
     checks.report.problems += look.problems
     _count(checks.report, index, bad.keys() | look.bad.keys())
@@ -206,7 +215,7 @@ def _cut(checks: _Checks, shard: Shard, sentence: str, sound: int) -> None:
     beginning = salvage.index_beginning(path, sound)
     cut = CutShard(describe(beginning, checks.info.classes), shard.records - sound, sentence.partition(";")[0])
     if not checks.repair and cut not in checks.before.cut:
-        checks.problem(sentence)
+        checks.unseen(shard, sentence)
         return
     _check_index(checks, beginning)
     checks.now.cut.append(cut)
