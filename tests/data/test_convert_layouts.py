@@ -210,6 +210,7 @@ def test_videos_of_one_name_are_told_apart_by_their_class(tmp_path: Path):
     found = find_hmdb51(entries, [tmp_path])
     assert found["brush_hair/a.avi"] == str(tmp_path / "brush_hair" / "a.avi")
     assert found["wave/a.avi"] == str(tmp_path / "else" / "wave" / "a.avi")  # first by path
+    assert "clap/a.avi" not in found
 
 
 # Kinetics-400: spellings

@@ -4,7 +4,7 @@ import functools
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vidrec.data.datasets.entries import VIDEO_SUFFIXES, Entry
@@ -35,44 +35,50 @@ def locate(root: Path, path: str) -> Path:
     return found
 
 
-def search(entries: Sequence[Entry], roots: Iterable[Path], names: Callable[[Entry], Iterable[str]]) -> dict[str, str]:
-    """Looks through all folders for videos that may lie elsewhere than their listed path says.
+def find_kinetics(entries: Sequence[Entry], roots: Iterable[Path]) -> dict[str, str]:
+    """Finds clips by their names, which are unique, whatever their folders are called.
 
     Args:
-      entries: the listed videos; the first folder of a path is the class.
+      entries: the listed videos.
       roots: folders to look in, to any depth.
-      names: the names without suffix that a video's file may have, the likeliest first.
 
     Returns:
-      Listed path -> the file. Of several files of one name the one in a folder of its class, else the first by path.
-      Videos that are not found are not in it.
+      Listed path -> the file; of several, one in a folder of its class, else the likeliest name, else the first by
+      path. Videos that are not found are not in it.
 
     Raises:
       Unreadable: the system does not let a folder be read.
     """
-    files: dict[str, list[str]] = {}
-    for root in roots:
-        for path in _videos(root):
-            files.setdefault(_stem(path), []).append(path)
-    found = {}
+    files, found = _by_name(roots), {}
     for entry in entries:
-        candidates = [path for name in names(entry) if name in files for path in sorted(files[name])]
+        candidates = [path for name in clip_names(entry.video_id) for path in files.get(name, ())]
         if len(candidates) > 1:
-            of_class = _plain(entry.path.split("/")[0])
-            candidates.sort(key=lambda path: of_class not in map(_plain, path.split(os.sep)[:-1]))
+            candidates.sort(key=lambda path: not _is_in_class(path, entry))
         if candidates:
             found[entry.path] = candidates[0]
     return found
 
 
-def find_kinetics(entries: Sequence[Entry], roots: Iterable[Path]) -> dict[str, str]:
-    """Finds clips by their names, whatever their folders are called (`search`)."""
-    return search(entries, roots, lambda entry: clip_names(entry.video_id))
-
-
 def find_hmdb51(entries: Sequence[Entry], roots: Iterable[Path]) -> dict[str, str]:
-    """Finds videos in the folder of their class, at any depth (`search`)."""
-    return search(entries, roots, lambda entry: [_stem(entry.path)])
+    """Finds videos in a folder of their class, at any depth; else as `find_kinetics`."""
+    files, found = _by_name(roots), {}
+    for entry in entries:
+        candidates = (path for path in files.get(_stem(entry.path), ()) if _is_in_class(path, entry))
+        if path := next(candidates, None):
+            found[entry.path] = path
+    return found
+
+
+def _by_name(roots: Iterable[Path]) -> dict[str, list[str]]:
+    """Name without suffix -> the videos of that name, sorted."""
+    files: dict[str, list[str]] = {}
+    for path in sorted(path for root in roots for path in _videos(root)):
+        files.setdefault(_stem(path), []).append(path)
+    return files
+
+
+def _is_in_class(path: str, entry: Entry) -> bool:
+    return _plain(entry.path.split("/")[0]) in map(_plain, path.split(os.sep)[:-1])
 
 
 def _videos(root: Path) -> Iterator[str]:
