@@ -34,6 +34,7 @@ class Server(ThreadingHTTPServer):
     fail: int = 0
     status: int | str = 503
     ranges = True
+    absent = 404
 
     def __init__(self, folder: Path):
         self.asked: list[tuple[str, int]] = []  # name of the file and bytes sent
@@ -61,7 +62,7 @@ class Handler(SimpleHTTPRequestHandler):
             return
         file = Path(self.translate_path(self.path))
         if not file.is_file():
-            self.send_error(404)
+            self.send_error(self.server.absent)
             return
         data, status = file.read_bytes(), 200
         if self.server.ranges and (asked := self.headers["Range"]):
@@ -178,6 +179,16 @@ def test_what_does_not_pass_ends_with_one_sentence(server: Server):
     with pytest.raises(Unreadable, match=r"cannot be read \(status 403\); check"):
         source.read_frames(4, [1])
     assert server.fail == 1000 - 2 * 3 - 1  # asking again would not help
+
+
+def test_a_server_that_refuses_what_is_not_there(server: Server, tiny_copy: Path, caplog):
+    server.absent = 403
+    assert len(open_records(server.url, "train")) == 14
+    assert "set_aside.json cannot be read (status 403)" in caplog.text
+    assert "taken for absent" in caplog.text
+    index_path(tiny_copy / "tiny-train.tfrecord-00001-of-00003").unlink()
+    with pytest.raises(Unreadable, match=r"00001-of-00003\.index cannot be read \(status 403\)"):
+        open_records(server.url, "train")
 
 
 def test_a_server_that_is_gone(tiny_copy: Path, monkeypatch):

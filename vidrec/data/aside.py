@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vidrec.data.manifest import Shard
-from vidrec.data.remote import Place
+from vidrec.data.remote import Place, Refused
 from vidrec.errors import VidrecError
 from vidrec.files import write_json
 
@@ -88,6 +88,9 @@ def load(directory: Place) -> AsideList:
         records = [SetAside(**one) for one in content["records"]]
         cut = [CutShard(Shard(**one["shard"]), one["lost"], one["why"]) for one in content["cut"]]
     except FileNotFoundError:
+        return AsideList()
+    except Refused as error:
+        log.warning("%s; taken for absent, as some servers refuse what is not there", error)
         return AsideList()
     except (ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"

@@ -31,7 +31,12 @@ STALLED = 60.0
 _REMOTE = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}", re.IGNORECASE)  # at least two letters: C:/ is a drive
 _PASSING = (408, 425, 429)  # HTTP: timeout, too early, too many requests; and all from 500 on
 _PAST_THE_END = 416
+_NO_RIGHTS = (401, 403)
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "http": "remote", "https": "remote", "memory": "remote"}
+
+
+class Refused(Unreadable):
+    """A server does not give a file; some say so, too, of files that are not there."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class RemotePath:
         """Reads all of the file.
 
         Raises:
-          FileNotFoundError: there is none. Unreadable: it cannot be read. VidrecError: a package is missing.
+          FileNotFoundError: there is none. Refused: the server says no. Unreadable: it cannot be read for another
+            reason. VidrecError: a package is missing.
         """
         system, path = self._connect()
 
@@ -128,7 +134,8 @@ class RemotePath:
         if isinstance(answer, FileNotFoundError):
             raise FileNotFoundError(2, "No such file", self.address)
         tries = f"asked {len(PAUSES) + 1} times; " if _may_pass(answer) else ""
-        raise Unreadable(
+        kind = Refused if _status(answer) in _NO_RIGHTS or isinstance(answer, PermissionError) else Unreadable
+        raise kind(
             f"{self.address} cannot be read ({_why(answer)}); {tries}check the address, your rights and the "
             "connection, then run the same command again"
         )
