@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from vidrec import config as configuration
 from vidrec.config import base, differences, fingerprint, from_dict, load, parse_arg, to_dict
 from vidrec.errors import UsageError
+from vidrec.ranges import record_folders
 
 
 def fields(name):
@@ -179,7 +180,7 @@ def test_class_weights_are_a_word_or_factors(recipe):
 
 def test_several_folders_of_records(recipe):
     config = load(recipe(), ["--config.data.records=a/one, gs://two", "--config.data.mixture=(3,1)"])
-    assert configuration.record_folders(config) == ["a/one", "gs://two"]
+    assert record_folders(config) == ["a/one", "gs://two"]
     for weights in ("(1,2,3)", "(1,0)", "(1,'x')"):
         with pytest.raises(UsageError, match=r"data\.mixture"):
             load(recipe(), ["--config.data.records=a,b", f"--config.data.mixture={weights}"])

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from vidrec.config import check_choice
 from vidrec.data import augment, images, sampling
 from vidrec.data.order import candidates
 from vidrec.data.records import TFRecordSource
 from vidrec.data.tfrecord import BadRecord
 from vidrec.errors import UsageError, VidrecError
 from vidrec.labels import mirror_pairs, one_sided
+from vidrec.ranges import check_choice
 from vidrec.types import Batch
 
 # (height, width) of a frame -> the part of it to take.

@@ -16,9 +16,9 @@ import grain
 import numpy as np
 from jaxtyping import Int
 
-from vidrec.config import check_choice
 from vidrec.data.records import TFRecordSource
 from vidrec.errors import UsageError, VidrecError
+from vidrec.ranges import check_choice
 
 _LONGEST_PERIOD = 10_000  # clips after which a mixture's shares repeat
 

@@ -18,6 +18,7 @@ from vidrec.data.records import TFRecordSource, open_records
 from vidrec.errors import UsageError
 from vidrec.models.norm import frozen_params
 from vidrec.models.registry import CLASSIFIERS, create_model, init_options
+from vidrec.ranges import BALANCED, record_folders
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.optim import path_of
 from vidrec.train.sharding import check_batch, make_mesh, replicated
@@ -38,7 +39,7 @@ def open_training_records(config: FrozenConfigDict) -> TFRecordSource:
 
 def open_split(config: FrozenConfigDict, split: str) -> TFRecordSource:
     """Opens a split of the folders of `data.records`; raises UsageError if none is configured."""
-    folders = configuration.record_folders(config)
+    folders = record_folders(config)
     if not folders:
         raise UsageError("there are no records: set --config.data.records=FOLDER, as written by `vidrec convert`")
     return open_records(folders if len(folders) > 1 else folders[0], split)
@@ -46,7 +47,7 @@ def open_split(config: FrozenConfigDict, split: str) -> TFRecordSource:
 
 def with_class_weights(config: FrozenConfigDict, source: TFRecordSource) -> FrozenConfigDict:
     """The configuration with numbers for balanced train.class_weights: 1 on average over the training videos."""
-    if config.train.class_weights != configuration.BALANCED:
+    if config.train.class_weights != BALANCED:
         return config
     videos = np.bincount(source.labels, minlength=len(source.classes))
     weights = len(source) / (np.count_nonzero(videos) * np.maximum(videos, 1))  # a class without videos is never asked
@@ -68,7 +69,7 @@ def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) 
             "set it to 0 to follow the records"
         )
     weights = config.train.class_weights
-    if weights != configuration.BALANCED and len(weights) not in (0, len(classes)):
+    if weights != BALANCED and len(weights) not in (0, len(classes)):
         raise UsageError(f"train.class_weights has {len(weights)} values for {len(classes)} classes")
     model = create_model(config.model.name, **{**fields, "num_classes": len(classes)})
     if lacking := [name for name in ("init", "apply", "num_frames", "clip_length") if not hasattr(model, name)]:
