@@ -123,6 +123,17 @@ def test_where_the_index_is_damaged_too_the_shard_ends_there(tiny_copy: Path, tr
     assert len(open_records(tiny_copy, "train[50%:]")) == 5
 
 
+def test_bytes_behind_the_last_record_stay_a_problem(tiny_copy: Path):
+    """No record is lost, so there is nothing to set aside; but it is not the shard that was written."""
+    with open(tiny_copy / SHARD, "ab") as file:
+        file.write(b"\0" * 20)
+    for _ in range(2):  # with the index and without
+        for repaired in (False, True):
+            report = verify(tiny_copy, repair=repaired)
+            assert (len(report.problems), report.videos_aside) == (1, 0)
+        index_path(tiny_copy / SHARD).unlink(missing_ok=True)
+
+
 def test_a_sound_shard_comes_off_the_list(tiny_copy: Path):
     flip(tiny_copy, offset(tiny_copy, 2) + 300)
     repair(tiny_copy)

@@ -214,7 +214,8 @@ def _cut(checks: _Checks, shard: Shard, sentence: str, sound: int) -> None:
     path = checks.directory / shard.file
     beginning = salvage.index_beginning(path, sound)
     cut = CutShard(describe(beginning, checks.info.classes), shard.records - sound, sentence.partition(";")[0])
-    if not checks.repair and cut not in checks.before.cut:
+    nothing_lost = cut.lost <= 0  # there are bytes behind the last record
+    if nothing_lost or (not checks.repair and cut not in checks.before.cut):
         checks.unseen(shard, sentence)
         return
     _check_index(checks, beginning)
