@@ -4,6 +4,7 @@
     vidrec import --model tsm_resnet50 --weights resnet50.pth --out weights/tsm --allow-missing fc
     vidrec train --config configs/tsm.py:ssv1 --workdir runs/tsm --config.train.init=weights/tsm
     vidrec eval --workdir runs/tsm
+    vidrec eval --workdir runs/tsm --clips 2 --sampling twice --crops 3 --full-resolution
 
 Argument, comma-separated: dataset (ssv1 ssv2 kinetics400 ucf101 hmdb51; or toy, the demo's small network), frames=8|16,
 depth=18|34|50|101, network=tsm|tsn, dense (Kinetics: clips are 64 frames long and training twice as long) and stride=

@@ -167,6 +167,20 @@ def test_an_error_of_a_reader_is_one_sentence_and_final(workers, error, told):
             next(iterator)
 
 
+class Short(Loader):
+    """A loader that stops too early without an error."""
+
+    def iterate(self, batches, batch_bytes):
+        return super().iterate(batches[:2], batch_bytes)
+
+
+def test_a_loader_that_ends_early_is_an_error():
+    with StepIterator(grain.MapDataset.range(9), Short(0, 1), 8, step=3) as iterator:
+        found, errors = numbers_until_an_error(iterator, 9)
+    assert found == [3, 4]
+    assert set(errors) == {"the loader ended before batch 5; a run goes on from its checkpoint"}
+
+
 def test_too_little_shared_memory_is_told_and_threads_read(monkeypatch, caplog, source, stream):
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=4 << 20))

@@ -128,6 +128,8 @@ class StepIterator(grain.DatasetIterator):
 
     def _explained(self, error: Exception) -> VidrecError:
         """One sentence about what is no error of vidrec's own."""
+        if isinstance(error, StopIteration):
+            return VidrecError(f"the loader ended before batch {self._step}; a run goes on from its checkpoint")
         workers = self._loader.workers
         status = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error)) if workers else None
         if status is None:
