@@ -28,7 +28,7 @@ FOREIGN = {
             (r"pypi\.(org|python)", r"pythonhosted\.or" + "g", r"registry\.npm" + "js", r"--(extra-)?index" + "-url")
         )
     ),
-    "path of one machine": re.compile(rf"(?<![\w.$}}-])/({_FOLDERS})/\w|file:/" + "/"),
+    "path of one machine": re.compile(rf"(?<![\w.$}}-])/({_FOLDERS})/\w"),
 }
 
 

@@ -1,0 +1,53 @@
+"""The command `vidrec`: one sub-command per verb. Exit status 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from vidrec.cli import machine, networks, records, runs
+from vidrec.cli.shared import as_json
+from vidrec.errors import UsageError, VidrecError, did_you_mean
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns its exit status."""
+    parser = make_parser()
+    args, rest = parser.parse_known_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("absl", "jax", "orbax", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        if unknown := [arg for arg in rest if not (hasattr(args, "config") and arg.startswith("--config."))]:
+            flags = [flag for action in args.parser._actions for flag in action.option_strings]
+            raise UsageError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags)}")
+        args.overrides = rest
+        result, text = args.run(args)
+        if getattr(args, "lead", True):
+            print(as_json(result) if args.json else text, flush=True)
+        return 0
+    except VidrecError as error:
+        print(f"vidrec: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"vidrec: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("vidrec: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = argparse.ArgumentParser(prog="vidrec", description="Video action recognition in JAX/Flax.")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (
+        runs.add_demo, records.add_toy, records.add_convert, records.add_verify, runs.add_train, runs.add_eval,
+        runs.add_predict, networks.add_summary, networks.add_import, machine.add_bench, machine.add_doctor,
+    ):  # fmt: skip
+        add(verbs)
+    return parser

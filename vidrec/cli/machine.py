@@ -1,0 +1,108 @@
+"""`vidrec bench` and `doctor`: what runs on this machine, and how fast."""
+
+import argparse
+import sys
+from typing import Any
+
+from vidrec.cli.shared import add_config, add_verb, load_config
+from vidrec.errors import UsageError
+
+
+def add_bench(verbs: Any) -> None:
+    """Adds `vidrec bench`."""
+    about = "speed and memory of vidrec and its alternatives, measured in one run"
+    parser = verbs.add_parser(
+        "bench", help=about, description=about, epilog="example:\n  vidrec bench correlation --static",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    whats = parser.add_subparsers(metavar="WHAT", required=True)
+    _add_bench_correlation(whats)
+    _add_bench_input(whats)
+
+
+def _add_bench_correlation(whats: Any) -> None:
+    parser = add_verb(whats, "correlation", _bench_correlation, "every way to compute the correlation", "--static")
+    parser.add_argument("--static", action="store_true", help="what the TPU compiler says of each chip; needs no TPU")
+    parser.add_argument("--chip", action="append", help="of --static: v4, v5e, v5p, v6e or tpu7x (default: all)")
+    parser.add_argument("--pairs", type=int, help="pairs of maps (default: 896, or 14 on a CPU; 56 with --static)")
+    parser.add_argument("--size", type=int, default=28, help="side of the maps (default: %(default)s)")
+    parser.add_argument("--channels", type=int, default=64, help="of the maps (default: %(default)s)")
+    parser.add_argument("--patch", type=int, default=15, help="side of the window, odd (default: %(default)s)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="(default: bfloat16, or float32 when running on a CPU)"
+    )
+    parser.add_argument("--rounds", type=int, help="times that each is measured (default: 20)")
+
+
+def _bench_correlation(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.ops.correlation import bench, static
+
+    if args.static and args.rounds is not None:
+        raise UsageError("--rounds has no effect with --static, which measures nothing")
+    if args.chip and not args.static:
+        raise UsageError("--chip has no effect without --static")
+    given = {"pairs": args.pairs, "size": args.size, "channels": args.channels, "patch": args.patch}
+    given |= {"dtype": args.dtype, "chips": args.chip, "rounds": args.rounds}
+    given = {name: value for name, value in given.items() if value is not None}
+    measure, text = (static.account, static.text) if args.static else (bench.measure, bench.text)
+    try:
+        report = measure(**given, progress=lambda line: print(line, file=sys.stderr, flush=True))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return report, text(report)
+
+
+def _add_bench_input(whats: Any) -> None:
+    parser = add_verb(
+        whats, "input", _bench_input, "the input pipeline, beside Pillow's and PyTorch's",
+        "--config configs/stm.py:ssv1 --config.data.records=records/ssv1",
+    )  # fmt: skip
+    add_config(parser, required=False)
+    parser.add_argument("--frames", type=int, action="append", help="of a clip; repeatable (default: 8 and 16)")
+    parser.add_argument("--batch-size", type=int, help="clips (default: 8)")
+    parser.add_argument("--workers", type=int, help="loader processes, 0 for none (default: 2)")
+    parser.add_argument("--threads", type=int, help="of each loader process (default: 2)")
+    parser.add_argument("--clips", type=int, help="timed in each round (default: 64)")
+    parser.add_argument("--rounds", type=int, help="in which all take their turns (default: 3)")
+    parser.add_argument("--batches", type=int, help="read to see whether memory grows (default: 100)")
+    parser.add_argument("--torch-python", help="interpreter with PyTorch and Pillow (default: this one)")
+
+
+def _bench_input(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.inspect import bench_input
+
+    setting = _input_of(load_config(args)) if args.config else {}
+    given = {name: getattr(args, name) for name in bench_input.Setting._fields if getattr(args, name, None) is not None}
+    setting |= given | ({"frames": tuple(args.frames)} if args.frames else {})
+    report = bench_input.measure(bench_input.Setting(**setting), lambda line: print(line, file=sys.stderr, flush=True))
+    return report, bench_input.text(report)
+
+
+def _input_of(config: Any) -> dict[str, Any]:
+    """What `bench input` measures, as a configuration has it."""
+    from vidrec.data.clips import ClipSpec
+    from vidrec.models.registry import create_model
+
+    fields = {key: value for key, value in config.model.items() if key not in ("name", "num_classes")}
+    model = create_model(config.model.name, num_classes=1, **fields)
+    return {
+        "records": config.data.records,
+        "split": config.data.train_split,
+        "spec": ClipSpec.from_config(config, model.num_frames, model.clip_length),
+        "frames": (model.num_frames,),
+        "batch_size": config.train.batch_size,
+        "workers": config.data.workers,
+        "threads": config.data.threads,
+    }
+
+
+def add_doctor(verbs: Any) -> None:
+    """Adds `vidrec doctor`."""
+    add_verb(verbs, "doctor", _doctor, "what this machine has, and which implementations run on it", "--json")
+
+
+def _doctor(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.inspect import doctor
+
+    report = doctor.examine()
+    return report, doctor.text(report)

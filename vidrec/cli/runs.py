@@ -1,0 +1,108 @@
+"""`vidrec demo`, `train`, `eval` and `predict`: training networks and using them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vidrec.cli.shared import add_config, add_hosts, add_verb, as_json, join_hosts, load_config
+from vidrec.errors import VidrecError
+
+
+def add_demo(verbs: Any) -> None:
+    """Adds `vidrec demo`."""
+    parser = add_verb(verbs, "demo", _demo, "from videos to trained networks, in minutes", "--workdir runs/demo")
+    parser.add_argument("--workdir", default="runs/demo", help="folder for everything it makes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of videos and training (default: %(default)s)")
+    parser.add_argument(
+        "--all", action="store_true", help="beside TSN, a network of each of the five papers, not STM alone"
+    )
+
+
+def _demo(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.demo import ALL, PAIR, demo
+
+    result = demo(Path(args.workdir), seed=args.seed, networks=ALL if args.all else PAIR)
+    return result, as_json(result)
+
+
+def add_train(verbs: Any) -> None:
+    """Adds `vidrec train`."""
+    parser = add_verb(
+        verbs, "train", _train, "train a network; goes on by itself when the workdir holds a checkpoint",
+        "--config configs/stm.py:ssv1 --workdir runs/stm --config.data.records=records/ssv1",
+    )  # fmt: skip
+    add_config(parser)
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    add_hosts(parser)
+
+
+def _train(args: argparse.Namespace) -> tuple[Any, str]:
+    join_hosts(args)
+    from vidrec.eval.evaluate import make_evaluator
+    from vidrec.train.loop import train
+
+    outcome = train(load_config(args), args.workdir, make_evaluator)
+    result = {"workdir": args.workdir, **outcome._asdict()}
+    if not outcome.finished:
+        return result, f"Stopped at step {outcome.step}, saved; run the same command again to go on."
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items())
+    return result, f"Finished at step {outcome.step}: {metrics}"
+
+
+def add_eval(verbs: Any) -> None:
+    """Adds `vidrec eval`."""
+    parser = add_verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --split val")
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument("--records", help="folder of records (default: the one of the run)")
+    parser.add_argument("--split", help="split to evaluate (default: the one of the run)")
+    parser.add_argument("--clips", type=int, help="clips per video (default: the run's eval.clips)")
+    parser.add_argument(
+        "--crops", type=int, choices=(1, 3, 5, 10), help="crops per clip (default: the run's eval.crops)"
+    )
+    parser.add_argument(
+        "--sampling", choices=("test", "val", "twice", "random"), help="frames of the clips (default: the run's)"
+    )
+    parser.add_argument("--full-resolution", action="store_true", help="crops as large as data.resize says")
+    parser.add_argument("--batch-size", type=int, help="clips of a global batch")
+    parser.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+    parser.add_argument("--out", help="folder to write (default: WORKDIR/eval)")
+    add_hosts(parser)
+
+
+def _eval(args: argparse.Namespace) -> tuple[Any, str]:
+    join_hosts(args)
+    from vidrec.inspect.results import evaluate_run
+
+    names = ("records", "split", "clips", "crops", "sampling", "full_resolution", "batch_size", "step", "out")
+    options = {name: getattr(args, name) for name in names}
+    return evaluate_run(args.workdir, **options)
+
+
+def add_predict(verbs: Any) -> None:
+    """Adds `vidrec predict`."""
+    parser = add_verb(verbs, "predict", _predict, "classes and scores of video files", "--workdir runs/stm clip.mp4")
+    parser.add_argument("videos", nargs="+", help="video files, or folders of them")
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument("--top", type=int, default=5, help="classes shown (default: %(default)s)")
+
+
+def _predict(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.eval.predict import list_videos, load
+
+    files = list_videos(args.videos)
+    recognizer = load(args.workdir)
+    rows, lines, bad = [], [], 0
+    for file in files:
+        try:
+            best = recognizer.predict(file).top(args.top)
+        except VidrecError as error:  # one bad file of many; the others are still told
+            rows.append({"video": str(file), "error": str(error)})
+            lines += [str(file), f"  {error}"]
+            bad += 1
+            continue
+        rows.append({"video": str(file), "top": best})
+        lines += [str(file), *(f"  {score:6.1%}  {name}" for name, score in best)]
+    if bad:
+        print(as_json(rows) if args.json else "\n".join(lines), flush=True)
+        raise VidrecError(f"{bad} of {len(files)} videos could not be read")
+    return rows, "\n".join(lines)

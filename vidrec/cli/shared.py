@@ -1,0 +1,70 @@
+"""What the verbs have in common."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from vidrec.errors import UsageError
+
+
+def add_verb(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], tuple[Any, str]], about: str, example: str
+) -> argparse.ArgumentParser:
+    """Adds a verb.
+
+    Args:
+      verbs: what `add_subparsers` returned.
+      run: arguments -> result as JSON values, and as text for people.
+      about: one line of help.
+      example: arguments of a command that works.
+    """
+    parser = verbs.add_parser(
+        name, help=about, description=about, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.epilog = f"example:\n  {parser.prog} {example}"
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds --config; its single fields are checked when it is loaded."""
+    parser.add_argument("--config", required=required, help="FILE[:arg]; single fields by --config.section.field=value")
+
+
+def add_hosts(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `join_hosts`."""
+    hosts = parser.add_argument_group("several processes (not needed on Cloud TPU)")
+    hosts.add_argument("--coordinator", help="HOST:PORT of process 0")
+    hosts.add_argument("--processes", type=int, help="how many")
+    hosts.add_argument("--process", type=int, help="number of this one")
+
+
+def as_json(value: Any) -> str:
+    """One JSON document."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def load_config(args: argparse.Namespace) -> Any:
+    """The configuration of --config with its overrides."""
+    from vidrec import config
+    from vidrec.models.registry import model_fields
+    from vidrec.train.tasks import task_fields
+
+    return config.load(args.config, args.overrides, model_fields=model_fields, task_fields=task_fields)
+
+
+def join_hosts(args: argparse.Namespace) -> None:
+    """Joins the other processes, and lets only the first of them print the result."""
+    given = [value is not None for value in (args.coordinator, args.processes, args.process)]
+    if any(given) and not all(given):
+        raise UsageError("--coordinator, --processes and --process go together")
+    from vidrec.train.sharding import start_hosts
+
+    if args.coordinator:  # Gloo, by which processes on CPUs talk, writes on standard output, which is for the result
+        sys.stdout = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+        os.dup2(sys.stderr.fileno(), 1)
+    args.lead = start_hosts(args.coordinator, args.processes, args.process) == 0
