@@ -43,6 +43,7 @@ def test_asked_to_stop_it_saves_and_goes_on_later(number, whole, tiny_config, tm
     assert_same_run(whole, stopped)
 
 
+@pytest.mark.slow
 def test_stopped_where_an_evaluation_is_due(whole, tiny_config, tmp_path):
     stopped = tmp_path / "stopped"
     assert finish(start(tiny_config(), stopped, at=3, do=signalled(signal.SIGTERM))) == 0
@@ -124,6 +125,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
         assert checkpoints.latest() is not None
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_costs_no_checkpoint(whole, tiny_config, tmp_path):
     full = tmp_path / "full"
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, -1))"  # as if the disk were full

@@ -50,6 +50,7 @@ def run(capsys, *arguments):
     return json.loads(captured.out)
 
 
+@pytest.mark.slow
 def test_convert_verify_train_evaluate(ucf101, tmp_path, capsys):
     videos, lists = ucf101
     records, workdir = tmp_path / "records", tmp_path / "run"
