@@ -287,13 +287,14 @@ def cut_and_resize(frames: Sequence[np.ndarray], size: tuple[int, int], view: Vi
     """
     shape = frames[0].shape[:2]
     chosen = view(*shape)
+    boxes = {own: augment.to_stored(chosen.box, shape, own) for own in {frame.shape[:2] for frame in frames}}
     out = np.empty((len(frames), *size, 3), np.uint8)
     done: dict[int, np.ndarray] = {}
     for picture, frame in zip(out, frames, strict=True):
         if id(frame) in done:
             picture[:] = done[id(frame)]
             continue
-        box = augment.to_stored(chosen.box, shape, frame.shape[:2])
+        box = boxes[frame.shape[:2]]
         part = images.resize(frame[box.y : box.y + box.height, box.x : box.x + box.width], *size)
         picture[:] = images.mirror(part) if chosen.flip else part
         done[id(frame)] = picture

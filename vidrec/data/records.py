@@ -6,8 +6,10 @@ can be pickled. Files are opened when first read, in each process for itself.
 
 import logging
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from operator import index as index_of
 from typing import NamedTuple, SupportsIndex
 
@@ -99,7 +101,7 @@ class TFRecordSource:
         self.name, self.split, self.classes = name, split, ClassList(classes)
         self._parts = parts
         rows = [part.index.records[part.start : part.stop] for part in parts]
-        self._ends = np.cumsum([len(part) for part in rows], dtype=np.int64)
+        self._ends = list(accumulate(map(len, rows)))
         labels = [_renumber(of["label"], part.classes, self.classes) for part, of in zip(parts, rows, strict=True)]
         self.labels: Int32[np.ndarray, " n"] = np.concatenate([np.zeros(0, np.int32), *labels])
         self.num_frames: Int32[np.ndarray, " n"] = _column(rows, "num_frames", np.int32)
@@ -107,7 +109,7 @@ class TFRecordSource:
             np.array([part.member for part in parts], np.int32), [len(of) for of in rows]
         )
         self.aside = frozenset(
-            int(end) - part.stop + record
+            end - part.stop + record
             for part, end in zip(parts, self._ends, strict=True)
             for record in part.aside
             if part.start <= record < part.stop
@@ -146,7 +148,7 @@ class TFRecordSource:
         return ", ".join(repr(self.video_id(i)) for i in first) + (", ..." if len(self.aside) > len(first) else "")
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, i: SupportsIndex) -> ClipHandle:
         i = self._position(i)
@@ -198,20 +200,20 @@ class TFRecordSource:
         """
         numbers = [index_of(number) for number in frame_numbers]
         distinct = list(dict.fromkeys(numbers))
-        stored = zip(distinct, self.read_frames(i, distinct), strict=True)
-        frames = {number: self.decode(i, data) for number, data in stored}
+        frames = dict(zip(distinct, self.decode(i, self.read_frames(i, distinct)), strict=True))
         return [frames[number] for number in numbers]
 
-    def decode(self, i: SupportsIndex, data: bytes) -> Frame:
-        """Decodes one frame's stored bytes, as `read_frames` returned them for video `i`, to uint8 RGB `[H, W, 3]`.
+    def decode(self, i: SupportsIndex, stored: Iterable[bytes]) -> list[Frame]:
+        """Decodes what `read_frames` returned for video `i`; each frame is uint8 RGB `[H, W, 3]`.
 
         Raises:
-          BadRecord: they are not a whole frame.
+          BadRecord: one is not a whole frame.
         """
         index, record = self._locate(i)
         row = index.records[record]
+        codec, height, width = schema.CODECS[row["codec"]], int(row["height"]), int(row["width"])
         try:
-            return schema.decode_frame(data, schema.CODECS[row["codec"]], int(row["height"]), int(row["width"]))
+            return [schema.decode_frame(data, codec, height, width) for data in stored]
         except BadFrame as error:
             raise self._bad(index, record, str(error)) from None
 
@@ -235,9 +237,9 @@ class TFRecordSource:
     def _locate(self, i: SupportsIndex) -> tuple[ShardIndex, int]:
         """Returns the shard's index and the record's number in it."""
         i = self._position(i)
-        number = int(np.searchsorted(self._ends, i, side="right"))
+        number = bisect_right(self._ends, i)
         part = self._parts[number]
-        return part.index, i - int(self._ends[number]) + part.stop
+        return part.index, i - self._ends[number] + part.stop
 
 
 def open_records(directory: Address | Sequence[Address], split: str) -> TFRecordSource:

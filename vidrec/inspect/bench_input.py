@@ -35,7 +35,7 @@ from vidrec.inspect import peers
 
 Tell = Callable[[str], None]
 
-VIDEOS, LENGTH, HEIGHT, WIDTH = 128, 24, 256, 340  # of the made data set
+VIDEOS, LENGTH, HEIGHT, WIDTH = 256, 16, 256, 340  # of the made data set
 
 
 class Setting(NamedTuple):
@@ -193,18 +193,19 @@ def compare(
     source: TFRecordSource, folders: list[tuple[str, int]], spec: ClipSpec, setting: Setting, torch_python: str
 ) -> list[dict[str, Any]]:
     """One row of each pipeline, for clips of one number of frames."""
-    here, there = Loader(0, setting.threads), Loader(setting.workers, setting.threads)
     runs: dict[str, Callable[[], tuple[float, float]]] = {
-        "vidrec, threads": lambda: ours(source, spec, here, setting),
+        "vidrec": lambda: ours(source, spec, Loader(0, 1), setting),
         "Pillow": lambda: pillow(folders, spec, setting),
     }
+    if setting.threads > 1:
+        runs[f"vidrec, {setting.threads} threads"] = lambda: ours(source, spec, Loader(0, setting.threads), setting)
     if torch_python:
-        runs["PyTorch, no processes"] = lambda: torch_loader(torch_python, folders, spec, 0, setting)
+        runs["PyTorch"] = lambda: torch_loader(torch_python, folders, spec, 0, setting)
     if setting.workers:
-        runs[f"vidrec, {setting.workers} processes"] = lambda: ours(source, spec, there, setting)
-    if setting.workers and torch_python:
-        name = f"PyTorch, {setting.workers} processes"
-        runs[name] = lambda: torch_loader(torch_python, folders, spec, setting.workers, setting)
+        there, name = Loader(setting.workers, setting.threads), f", {setting.workers} processes"
+        runs["vidrec" + name] = lambda: ours(source, spec, there, setting)
+        if torch_python:
+            runs["PyTorch" + name] = lambda: torch_loader(torch_python, folders, spec, setting.workers, setting)
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for _ in range(setting.rounds):
         for name, run in runs.items():
@@ -226,7 +227,7 @@ def _row(name: str, frames: int, medians: dict[str, list[float]]) -> dict[str, A
         "cpu_ms_per_clip": cpu * 1000 if known else None,
         "times_pillow": medians["Pillow"][1] / cpu if known else None,
     }
-    peer = medians.get(name.replace("vidrec, threads", "PyTorch, no processes").replace("vidrec", "PyTorch"))
+    peer = medians.get(name.replace("vidrec", "PyTorch"))
     if peer is not None and peer[1] == peer[1] and known:
         row["times_torch"] = peer[1] / cpu
     return row
