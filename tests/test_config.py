@@ -56,7 +56,10 @@ def test_slips_in_the_file(recipe, line, told):
         ("--config.optim=1", "is a section"),
         ("--config.optim.lr=fast", "could not convert"),
         ("--config.train.log_every=0", "train.log_every is 0, but must be at least 1"),
-        ("--config.data.color_jitter=(1.0,)", "data.color_jitter has 0 or 4 values"),
+        (
+            "--config.data.color_jitter=(1.0,)",
+            "data.color_jitter is (1.0,), but must be 0 or 4 numbers in [0, 1], [0, 1], [0, 1], [0, 0.5]",
+        ),
         ("--config.model.width=(1,2)", "'model.width' (did you mean 'widths'?)"),
         ("--config.optim.clip_norm=nan", "optim.clip_norm is nan"),
         ("--config.data.mean=(0.5,0.5,1e999)", "must be finite"),
@@ -64,13 +67,13 @@ def test_slips_in_the_file(recipe, line, told):
         ("--config.optim.lr=-0.1", "optim.lr is -0.1, but must be more than 0"),
         ("--config.optim.groups=(('[',1.0,1.0),)", "optim.groups has ('[', 1.0, 1.0), but needs (pattern, lr"),
         ("--config.optim.groups=(('fc',1.0),)", "optim.groups has ('fc', 1.0), but needs (pattern, lr"),
-        ("--config.data.mean=(0.5,0.5)", "data.mean and data.std have a value for each of red, green, blue"),
-        ("--config.data.std=(0.0,1.0,1.0)", "std above 0"),
-        ("--config.train.steps=-4", "train.steps=-4"),
+        ("--config.data.mean=(0.5,0.5)", "data.mean is (0.5, 0.5), but must be 3 numbers"),
+        ("--config.data.std=(0.0,1.0,1.0)", "data.std is (0.0, 1.0, 1.0), but must be 3 numbers of more than 0"),
+        ("--config.train.steps=-4", "train.steps is -4, but must be at least 0"),
         ("--config.train.label_smoothing=1.0", "train.label_smoothing is 1.0, but must be in [0, 1)"),
         ("--config.train.class_weights=(1.0,0.0)", "train.class_weights must all be more than 0"),
         ("--config.train.class_weights=balance", "must be ('balanced',) or a factor per class"),
-        ("--config.train.mixup=-0.1", "0 (off) or more"),
+        ("--config.train.mixup=-0.1", "train.mixup is -0.1, but must be at least 0"),
         ("--config.data.balance=clas", "data.balance is 'clas', but must be one of ('none', 'class') (did you mean"),
         ("--config.data.mixture=3,1", "data.mixture has 2 weights for 0 folders"),
         ("--config.data.crop=resize", "(did you mean 'resized'?)"),
@@ -85,6 +88,44 @@ def test_slips_on_the_command_line(recipe, override, told):
     with pytest.raises(UsageError) as error:
         load(recipe(), [override], model_fields=fields)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "allowed"),
+    [
+        ("data.grayscale_probability", ["7", "-0.1"], "in [0, 1]"),
+        ("data.color_jitter_probability", ["-1", "1.1"], "in [0, 1]"),
+        (
+            "data.color_jitter",
+            ["(-1,2,0,9)", "(0,0,0,0.6)", "(0,0,1.1,0)", "('a',0,0,0)"],
+            "0 or 4 numbers in [0, 1], ",
+        ),
+        ("data.stride", ["-3", "0"], "at least 1"),
+        ("data.resize", ["(0,)", "(-5,)", "(8,8,8)", "(8.5,)"], "0 or 1 or 2 whole numbers of at least 1"),
+        ("data.resize_range", ["(50,40)", "(0,4)", "(4,)"], "0 or 2 ascending whole numbers of at least 1"),
+        ("data.crop_scales", ["()", "(0.0,)", "(2.0,)", "('a',)", "(True,)"], "one or more numbers in (0, 1]"),
+        ("data.crop_area", ["(0.5,)", "(0.5,1.5)", "(0.5,0.4)"], "2 ascending numbers in (0, 1]"),
+        ("data.crop_aspect", ["('a','b')", "(0,1)", "(2,1)"], "2 ascending numbers of more than 0"),
+        ("data.max_bad", ["-1", "5"], "in [0, 1]"),
+        ("eval.image_size", ["(0,0)", "(8,)"], "0 or 2 whole numbers of at least 1"),
+    ],
+)
+def test_values_out_of_range_are_told_when_the_recipe_is_read(recipe, field, values, allowed):
+    path = recipe()
+    for value in values:
+        with pytest.raises(UsageError) as error:
+            load(path, [f"--config.{field}={value}"])
+        assert f"config.{field} is " in str(error.value)
+        assert f", but must be {allowed}" in str(error.value)
+
+
+def test_the_limits_themselves_are_allowed(recipe):
+    values = {
+        "grayscale_probability": "1", "color_jitter": "(1,1,1,0.5)", "stride": "1", "resize": "(1,)",
+        "resize_range": "(4,4)", "crop_scales": "(1,)", "crop_area": "(1,1)", "crop_aspect": "(1,1)", "max_bad": "0",
+    }  # fmt: skip
+    config = load(recipe(), [f"--config.data.{field}={value}" for field, value in values.items()])
+    assert config.data.color_jitter == (1, 1, 1, 0.5)
 
 
 def test_another_network_leaves_the_recipe_s_fields_of_its_own_out(recipe, caplog):

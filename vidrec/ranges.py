@@ -1,15 +1,92 @@
 """Which values the fields of a configuration may have; which fields there are, and their types, says vidrec.config."""
 
+import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from vidrec.errors import UsageError, did_you_mean
 
 # Of train.class_weights: from the number of videos of each class. On the command line, the bare word will do.
 BALANCED = ("balanced",)
 
-_AT_LEAST_ONE = ("model.num_frames", "data.image_size", "data.threads", "train.batch_size", "train.log_every")
-_AT_LEAST_ONE += ("train.checkpoint_every", "train.keep", "eval.batch_size", "eval.clips")
+
+class Range(NamedTuple):
+    """What a number, or each of several, may be; `ends` are square where the limit itself is allowed.
+
+    `greatest` may have a limit for each of several numbers. `lengths` is how many numbers there may be: None for a
+    single one, () for one or more.
+    """
+
+    least: float = 0
+    greatest: float | tuple[float, ...] = math.inf
+    lengths: tuple[int, ...] | None = None
+    ends: str = "[]"
+    whole: bool = False
+    ascending: bool = False
+
+    def allows(self, value: Any) -> bool:
+        """Whether a field may have this value."""
+        if self.lengths is None:
+            return self._holds(value, self.greatest)
+        if len(value) not in self.lengths if self.lengths else not value:
+            return False
+        limits = self.greatest if isinstance(self.greatest, tuple) else [self.greatest] * len(value)
+        return all(map(self._holds, value, limits)) and (not self.ascending or list(value) == sorted(value))
+
+    def __str__(self) -> str:
+        first, last = self.ends
+        several = isinstance(self.greatest, tuple)
+        limits = "in " + ", ".join(
+            f"{first}{self.least}, {limit}{last}" for limit in (self.greatest if several else [self.greatest])
+        )
+        if self.greatest == math.inf:
+            limits = f"{'at least' if first == '[' else 'more than'} {self.least}"
+        if self.lengths is None:
+            return limits
+        count = " or ".join(map(str, self.lengths)) or "one or more"
+        kind = f"{'ascending ' * self.ascending}{'whole ' * self.whole}numbers"
+        if self.least == -math.inf:
+            return f"{count} {kind}"
+        return f"{count} {kind} {limits if self.greatest != math.inf else f'of {limits}'}"
+
+    def _holds(self, number: Any, greatest: Any) -> bool:
+        if not isinstance(number, int if self.whole else (int, float)) or isinstance(number, bool):
+            return False
+        above = number > self.least if self.ends[0] == "(" else number >= self.least
+        return above and (number < greatest if self.ends[1] == ")" else number <= greatest)
+
+
+_COUNT = Range(1)
+RANGES = {
+    "model.num_frames": _COUNT,
+    "data.stride": _COUNT,
+    "data.resize": Range(1, lengths=(0, 1, 2), whole=True),
+    "data.resize_range": Range(1, lengths=(0, 2), whole=True, ascending=True),
+    "data.crop_scales": Range(0, 1, lengths=(), ends="(]"),
+    "data.crop_area": Range(0, 1, lengths=(2,), ends="(]", ascending=True),
+    "data.crop_aspect": Range(0, lengths=(2,), ends="(]", ascending=True),
+    "data.image_size": _COUNT,
+    "data.color_jitter": Range(0, (1, 1, 1, 0.5), lengths=(0, 4)),
+    "data.color_jitter_probability": Range(0, 1),
+    "data.grayscale_probability": Range(0, 1),
+    "data.mean": Range(-math.inf, lengths=(3,)),
+    "data.std": Range(0, lengths=(3,), ends="(]"),
+    "data.workers": Range(0),
+    "data.threads": _COUNT,
+    "data.max_bad": Range(0, 1),
+    "optim.lr": Range(0, ends="(]"),
+    "train.batch_size": _COUNT,
+    "train.steps": Range(0),
+    "train.label_smoothing": Range(0, 1, ends="[)"),
+    "train.mixup": Range(0),
+    "train.cutmix": Range(0),
+    "train.log_every": _COUNT,
+    "train.checkpoint_every": _COUNT,
+    "train.keep": _COUNT,
+    "eval.batch_size": _COUNT,
+    "eval.image_size": Range(1, lengths=(0, 2), whole=True),
+    "eval.clips": _COUNT,
+}
 CHOICES: dict[str, tuple[Any, ...]] = {
     "data.sampling": ("segment", "dense", "even", "strided"),
     "data.short": ("first", "loop", "clamp"),
@@ -26,18 +103,16 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 def check(config: Any, where: str) -> None:
     """Raises UsageError if a field has a value out of its range, or two do not go together."""
-    for name in _AT_LEAST_ONE:
+    for name, allowed in RANGES.items():
         section, _, key = name.partition(".")
-        if config[section][key] < 1:
-            raise UsageError(f"{where}: config.{name} is {config[section][key]}, but must be at least 1")
+        if not allowed.allows(config[section][key]):
+            raise UsageError(f"{where}: config.{name} is {config[section][key]!r}, but must be {allowed}")
     for name in CHOICES:
         section, _, key = name.partition(".")
         check_choice(name, config[section][key], f"{where}: config.")
-    _check_numbers(config, where)
+    _check_groups(config, where)
     _check_balance(config, where)
-    _check_crops(config, where)
-    if len(config.data.color_jitter) not in (0, 4) or len(config.data.resize) > 2:
-        raise UsageError(f"{where}: data.color_jitter has 0 or 4 values, data.resize at most 2; see vidrec/config.py")
+    _check_clips(config, where)
 
 
 def check_choice(name: str, value: Any, prefix: str = "") -> None:
@@ -47,21 +122,8 @@ def check_choice(name: str, value: Any, prefix: str = "") -> None:
         raise UsageError(f"{prefix}{name} is {value!r}, but must be one of {CHOICES[name]}{hint}")
 
 
-def _check_numbers(config: Any, where: str) -> None:
-    data, optim, train = config.data, config.optim, config.train
-    if optim.lr <= 0:
-        raise UsageError(f"{where}: optim.lr is {optim.lr}, but must be more than 0")
-    if train.steps < 0 or data.workers < 0:
-        raise UsageError(f"{where}: train.steps={train.steps}, data.workers={data.workers}: both must be 0 or more")
-    if len(data.mean) != 3 or len(data.std) != 3 or min(data.std) <= 0:
-        raise UsageError(f"{where}: data.mean and data.std have a value for each of red, green, blue; std above 0")
-    if not 0 <= train.label_smoothing < 1:
-        raise UsageError(f"{where}: train.label_smoothing is {train.label_smoothing}, but must be in [0, 1)")
-    if min(train.mixup, train.cutmix) < 0:
-        raise UsageError(
-            f"{where}: train.mixup and train.cutmix are 0 (off) or more, not {train.mixup}, {train.cutmix}"
-        )
-    for group in optim.groups:
+def _check_groups(config: Any, where: str) -> None:
+    for group in config.optim.groups:
         try:
             pattern, _, _ = group
             re.compile(pattern)
@@ -89,12 +151,8 @@ def _check_balance(config: Any, where: str) -> None:
         )
 
 
-def _check_crops(config: Any, where: str) -> None:
-    data, views = config.data, config.eval
-    if not (len(data.crop_area) == 2 and 0 < data.crop_area[0] <= data.crop_area[1] <= 1):
-        raise UsageError(f"{where}: data.crop_area is {data.crop_area}, but must be (least, greatest) in (0, 1]")
-    if not (len(data.crop_aspect) == 2 and 0 < data.crop_aspect[0] <= data.crop_aspect[1]):
-        raise UsageError(f"{where}: data.crop_aspect is {data.crop_aspect}, but must be (least, greatest) above 0")
+def _check_clips(config: Any, where: str) -> None:
+    views = config.eval
     if views.clips != {"twice": 2, "val": 1}.get(views.sampling, views.clips):
         raise UsageError(
             f"{where}: eval.sampling={views.sampling} has no {views.clips} clips: twice has 2, val has 1, and test and "

@@ -17,13 +17,13 @@ from vidrec.data.clips import ClipSpec
 from vidrec.inspect import bench_input, peers
 
 SMALL = bench_input.Setting(
-    spec=ClipSpec(num_frames=4, image_size=16), frames=(4,), batch_size=2, workers=0, clips=4, rounds=2, batches=10
+    spec=ClipSpec(num_frames=4, image_size=16), frames=(4,), batch_size=2, workers=0, clips=4, rounds=1, batches=10
 )
 
 
 @pytest.fixture(scope="module")
 def report(records) -> dict:
-    return bench_input.measure(SMALL._replace(records=str(records)))
+    return bench_input.measure(SMALL._replace(records=(str(records),)))
 
 
 def test_both_read_the_same_clips_in_one_run(report):
@@ -80,7 +80,7 @@ def test_made_videos_are_as_hard_to_decode_as_films():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--clips", "3"], "less than one batch of 8"),
+        (["--torch-python", "nowhere/python"], "name a Python interpreter"),
         (["--batches", "1"], "at least 10"),
         (["--frames", "0"], "at least 1"),
         (["--config", "configs/tsn.py:toy", "--config.data.records=nowhere"], "nowhere"),
@@ -94,6 +94,6 @@ def test_wrong_settings_are_told(options, told, capsys):
 def test_an_interpreter_without_pytorch_is_told(records, capsys):
     if importlib.util.find_spec("torch"):
         pytest.skip("PyTorch is installed")
-    setting = SMALL._replace(records=str(records), torch_python=sys.executable, rounds=1)
+    setting = SMALL._replace(records=(str(records),), torch_python=sys.executable, rounds=1)
     with pytest.raises(bench_input.VidrecError, match="No module named 'torch'"):
         bench_input.measure(setting)

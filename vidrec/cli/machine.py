@@ -62,7 +62,7 @@ def _add_bench_input(whats: Any) -> None:
     parser.add_argument("--batch-size", type=int, help="clips (default: 8)")
     parser.add_argument("--workers", type=int, help="loader processes, 0 for none (default: 2)")
     parser.add_argument("--threads", type=int, help="of each loader process (default: 2)")
-    parser.add_argument("--clips", type=int, help="timed in each round (default: 64)")
+    parser.add_argument("--clips", type=int, help="timed in each round, at least 8 batches (default: 64)")
     parser.add_argument("--rounds", type=int, help="in which all take their turns (default: 3)")
     parser.add_argument("--batches", type=int, help="read to see whether memory grows (default: 100)")
     parser.add_argument("--torch-python", help="interpreter with PyTorch and Pillow (default: this one)")
@@ -82,15 +82,15 @@ def _input_of(config: Any) -> dict[str, Any]:
     """What `bench input` measures, as a configuration has it."""
     from vidrec.data.clips import ClipSpec
     from vidrec.models.registry import create_model
+    from vidrec.ranges import record_folders
 
     fields = {key: value for key, value in config.model.items() if key not in ("name", "num_classes")}
     model = create_model(config.model.name, num_classes=1, **fields)
     return {
-        "records": config.data.records,
+        "records": record_folders(config),
         "split": config.data.train_split,
         "spec": ClipSpec.from_config(config, model.num_frames, model.clip_length),
         "frames": (model.num_frames,),
-        "batch_size": config.train.batch_size,
         "workers": config.data.workers,
         "threads": config.data.threads,
     }

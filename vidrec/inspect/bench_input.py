@@ -4,9 +4,11 @@ Other work on the machine moves seconds far more than processor time, so that is
 turns, round by round, and the median counts. `peers` holds what is compared with.
 """
 
+import importlib.util
 import json
 import os
 import random
+import re
 import resource
 import statistics
 import subprocess
@@ -14,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,26 +38,27 @@ from vidrec.inspect import peers
 Tell = Callable[[str], None]
 
 VIDEOS, LENGTH, HEIGHT, WIDTH = 256, 16, 256, 340  # of the made data set
+BATCHES = 8  # timed at least: those that a loader has read ahead must not count for much
 
 
 class Setting(NamedTuple):
     """What is measured.
 
     Attributes:
-      records: folders of records, separated by commas; "" makes one.
-      split: of it; without bounds, its first `VIDEOS`.
+      records: folders of records; () makes one.
+      split: its first `VIDEOS` are read; of an expression, those of the first split that it names.
       spec: how records become clips; its number of frames is replaced by each of `frames`.
       frames: clips of so many frames each.
       batch_size: clips.
       workers: loader processes of the comparison with processes.
       threads: of each process.
-      clips: timed in each round.
+      clips: timed in each round, rounded up to whole batches, at least `BATCHES` of them.
       rounds: how often everything takes its turn.
       batches: length of the run that shows whether memory grows, at least 10.
       torch_python: interpreter with PyTorch and Pillow, "" for this one.
     """
 
-    records: str = ""
+    records: tuple[str, ...] = ()
     split: str = "train"
     spec: ClipSpec = ClipSpec(num_frames=8, image_size=224, flip="swap")
     frames: tuple[int, ...] = (8, 16)
@@ -85,16 +88,17 @@ def measure(setting: Setting, tell: Tell = lambda line: None) -> dict[str, Any]:
         raise UsageError("frames, batch size, clips, rounds and threads of the benchmark are at least 1")
     if setting.batches < 10 or setting.workers < 0:
         raise UsageError("--batches is at least 10, --workers at least 0")
-    if setting.clips < setting.batch_size:
-        raise UsageError(f"--clips {setting.clips} is less than one batch of {setting.batch_size}")
+    torch_python = setting.torch_python or (sys.executable if importlib.util.find_spec("torch") else "")
+    if torch_python:
+        said_by(torch_python, "-c", "import numpy, PIL, torch")
     with tempfile.TemporaryDirectory(prefix="vidrec-bench-") as work:
-        folders = tuple(setting.records.split(",")) if setting.records else (make_records(Path(work), tell),)
-        setting = setting if "[" in setting.split else setting._replace(split=f"{setting.split}[:{VIDEOS}]")
+        folders = setting.records or (make_records(Path(work), tell),)
+        setting = setting._replace(split=f"{re.split(r'[+\[]', setting.split)[0].strip()}[:{VIDEOS}]")
         source = open_records(folders, setting.split)
         if setting.batch_size > len(source):
-            raise UsageError(f"--batch-size {setting.batch_size}: the records hold {len(source)} videos")
+            raise UsageError(f"--batch-size {setting.batch_size} is more than the {len(source)} videos that are read")
+        tell(f"unpacking {len(source)} videos for the comparison")
         pictures = unpack(source, Path(work) / "pictures")
-        torch_python = setting.torch_python or (sys.executable if has_torch(sys.executable) else "")
         rows = []
         for frames in setting.frames:
             tell(f"clips of {frames} frames")
@@ -102,14 +106,14 @@ def measure(setting: Setting, tell: Tell = lambda line: None) -> dict[str, Any]:
         spec = replace(setting.spec, num_frames=setting.frames[0])
         tell("start, stages, memory")
         return {
-            "setting": setting._replace(spec=None, records=setting.records or "made")._asdict(),
+            "setting": setting._asdict() | {"spec": asdict(setting.spec)},
             "cores": usable_cores(),
             "decoder": images.BACKEND,
             "start": start(folders, setting, spec),
             "rows": rows,
             "stages": [stages(source, replace(setting.spec, num_frames=n), setting.clips) for n in setting.frames],
             "waiting": waiting(source, spec, setting),
-            "memory": memory(source, spec, setting),
+            "memory": [memory(source, spec, loader, setting) for loader in loaders(setting)],
         }
 
 
@@ -126,14 +130,16 @@ def text(report: dict[str, Any]) -> str:
     for stage in report["stages"]:
         parts = ", ".join(f"{name} {stage[name]:.2f}" for name in ("read", "decode", "crop_resize", "gather"))
         lines.append(f"{stage['frames']} frames, ms of CPU a clip: {parts}; {stage['bytes'] / 1e6:.2f} MB read")
-    memory = report["memory"]
     start = report["start"]
     lines += [
         f"first batch {start['first_batch_s']:.2f} s after opening the records, with Python's start and all imports "
         f"{start['with_imports_s']:.1f} s",
         f"a consumer that only normalises the clips waits {report['waiting']:.0%} of the time",
-        f"memory {memory['first_mb']:.0f} MB after {memory['first']} batches, {memory['last_mb']:.0f} MB after "
-        f"{memory['last']}",
+        *(
+            f"memory, {row['loader']}: {row['first_mb']:.0f} MB after {row['first']} batches, {row['last_mb']:.0f} MB "
+            f"after {row['last']}"
+            for row in report["memory"]
+        ),
     ]
     return "\n".join(lines)
 
@@ -175,9 +181,9 @@ def draw(rng: np.random.Generator) -> Iterator[Frame]:
 
 
 def unpack(source: TFRecordSource, out: Path) -> list[tuple[str, int]]:
-    """Writes the frames of the first `VIDEOS` as JPEG files; returns folder and number of frames of each."""
+    """Writes the frames of the videos as JPEG files; returns folder and number of frames of each."""
     folders = []
-    for record in range(min(len(source), VIDEOS)):
+    for record in range(len(source)):
         folder, length = out / f"{record:06d}", int(source.num_frames[record])
         folder.mkdir(parents=True)
         for number, frame in enumerate(source.decode_frames(record, range(length))):
@@ -258,7 +264,12 @@ def pillow(folders: list[tuple[str, int]], spec: ClipSpec, setting: Setting) -> 
 
 def timed(batch: Callable[[], Any], setting: Setting) -> tuple[float, float]:
     """`peers.timed` of as many batches as a round has."""
-    return peers.timed(batch, setting.clips // setting.batch_size, setting.batch_size)
+    return peers.timed(batch, steps(setting), setting.batch_size)
+
+
+def steps(setting: Setting) -> int:
+    """Batches of one round."""
+    return max(BATCHES, -(-setting.clips // setting.batch_size))
 
 
 def torch_loader(
@@ -266,18 +277,25 @@ def torch_loader(
 ) -> tuple[float, float]:
     """The same of PyTorch's DataLoader, by an interpreter that has PyTorch."""
     task = {"folders": folders, "frames": spec.frames, "size": spec.image_size, "workers": workers}
-    task |= {"batch_size": setting.batch_size, "clips": setting.clips}
-    command = [python, peers.__file__]
-    done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise VidrecError(f"the comparison by {python} failed: {done.stderr.strip().splitlines()[-1]}")
-    found = json.loads(done.stdout)
+    task |= {"batch_size": setting.batch_size, "steps": steps(setting)}
+    found = json.loads(said_by(python, peers.__file__, told=json.dumps(task)))
     return found["seconds"], found["cpu_seconds"]
 
 
-def has_torch(python: str) -> bool:
-    """Whether an interpreter can import PyTorch."""
-    return subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 0
+def said_by(python: str, *arguments: str, told: str = "") -> str:
+    """What a program of Python prints; `told` is its standard input.
+
+    Raises:
+      VidrecError: there is no such interpreter, or the program fails.
+    """
+    try:
+        done = subprocess.run([python, *arguments], input=told, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise VidrecError(f"{python} cannot be run ({error.strerror}); name a Python interpreter") from None
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise VidrecError(f"the measurement by {python} failed: {reason}")
+    return done.stdout
 
 
 # Where the time goes, and the memory
@@ -317,29 +335,35 @@ def waiting(source: TFRecordSource, spec: ClipSpec, setting: Setting) -> float:
         feed = DeviceFeed(batches, mesh)
         step(next(feed).clips).block_until_ready()
         start, before = time.perf_counter(), feed.waited
-        for _ in range(setting.clips // setting.batch_size):
+        for _ in range(steps(setting)):
             step(next(feed).clips).block_until_ready()
         return (feed.waited - before) / (time.perf_counter() - start)
 
 
-def memory(source: TFRecordSource, spec: ClipSpec, setting: Setting) -> dict[str, float]:
-    """Megabytes of this process after a tenth of the batches and after all."""
+def loaders(setting: Setting) -> list[Loader]:
+    """Reading by threads, and by processes where there are any."""
+    return [Loader(workers, setting.threads) for workers in sorted({0, setting.workers})]
+
+
+def memory(source: TFRecordSource, spec: ClipSpec, loader: Loader, setting: Setting) -> dict[str, Any]:
+    """Megabytes of this process and those that it started, after a tenth of the batches and after all."""
+    name = f"{loader.workers} processes" if loader.workers else f"{loader.threads} threads"
     last = setting.batches
     first, sizes = last // 10, {}
-    with stream(source, spec, Loader(0, setting.threads), setting) as batches:
+    with stream(source, spec, loader, setting) as batches:
         for number in range(1, last + 1):
             next(batches)
             if number in (first, last):
                 sizes[number] = resident() / 1e6
-    return {"first": first, "first_mb": sizes[first], "last": last, "last_mb": sizes[last]}
+    return {"loader": name, "first": first, "first_mb": sizes[first], "last": last, "last_mb": sizes[last]}
 
 
 def resident() -> int:
-    """Bytes of memory that this process has now; where there is no /proc, the most that it had."""
-    statm = Path("/proc/self/statm")
-    if statm.is_file():
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Bytes of memory that this process and those it started have now; without /proc, the most that this one had."""
+    if not Path("/proc/self/statm").is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    files = [Path(f"/proc/{process}/statm") for process in (os.getpid(), *peers.descendants(os.getpid()))]
+    return sum(int(file.read_text().split()[1]) for file in files) * os.sysconf("SC_PAGE_SIZE")
 
 
 START = """
@@ -363,6 +387,5 @@ def start(folders: tuple[str, ...], setting: Setting, spec: ClipSpec) -> dict[st
     """Seconds to the first batch from opening the records, and from starting Python, in a process of its own."""
     arguments = [setting.split, spec.num_frames, spec.image_size, setting.batch_size, setting.threads, *folders]
     began = time.perf_counter()
-    command = [sys.executable, "-c", START, *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return {"first_batch_s": float(done.stdout), "with_imports_s": time.perf_counter() - began}
+    first_batch = float(said_by(sys.executable, "-c", START, *map(str, arguments)))
+    return {"first_batch_s": first_batch, "with_imports_s": time.perf_counter() - began}

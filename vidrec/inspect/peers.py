@@ -80,8 +80,8 @@ def run(task):
     """Times PyTorch's DataLoader.
 
     Args:
-      task: `folders` (pairs of path and number of pictures), `frames`, `size`, `batch_size`, `workers`, and `clips`,
-        how many are timed after as many to warm up.
+      task: `folders` (pairs of path and number of pictures), `frames`, `size`, `batch_size`, `workers`, and `steps`,
+        how many batches are timed after as many to warm up.
 
     Returns:
       `seconds` of the clock and `cpu_seconds` of all processes for each clip, and `torch`, the version.
@@ -89,13 +89,13 @@ def run(task):
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
-    epochs = -(-2 * task["clips"] // len(task["folders"])) + 1
+    epochs = 2 * task["steps"] * task["batch_size"] // len(task["folders"]) + 2
     loader = torch.utils.data.DataLoader(
         Clips(task["folders"], task["frames"], task["size"], epochs),
         batch_size=task["batch_size"], shuffle=True, num_workers=task["workers"],
     )  # fmt: skip
     batches = iter(loader)
-    seconds, cpu = timed(lambda: next(batches), task["clips"] // task["batch_size"], task["batch_size"])
+    seconds, cpu = timed(lambda: next(batches), task["steps"], task["batch_size"])
     return {"seconds": seconds, "cpu_seconds": cpu, "torch": torch.__version__}
 
 

@@ -35,7 +35,9 @@ Positions outside the map score zero; how many a window has, and the sum of thei
     pallas_gpu   kernels for Hopper GPUs (module `gpu`)
 
 `select` says which runs where; `implementation=` names one, and one that cannot run is refused. Under a mesh each
-device computes its own pairs, split over the axes "data" and "fsdp".
+device computes its own pairs, split over the axes "data" and "fsdp" or, of an explicit mesh, as the features are. The
+mesh is that of `jax.set_mesh` or of the features; `in_shardings` of jax.jit alone do not tell it while tracing, so call
+such a function in `jax.set_mesh`.
 
 The folder needs jax and numpy alone. In another network, such as one for optical flow or tracking:
 

@@ -11,7 +11,16 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vidrec.ops.correlation.select import Case, batch_axes, free_axes, obstacle, select, split_over, surroundings
+from vidrec.ops.correlation.select import (
+    Case,
+    batch_axes,
+    explicit_split,
+    free_axes,
+    obstacle,
+    select,
+    split_over,
+    surroundings,
+)
 from vidrec.ops.correlation.shapes import Array, Float
 
 GAUSSIANS = ("code", "paper")
@@ -105,7 +114,7 @@ def check_maps(
     """Both maps in one floating type; raises ValueError unless they are alike and the window has a middle."""
     if not isinstance(patch, int) or patch < 1 or patch % 2 == 0:
         raise ValueError(f"patch={patch} must be odd and positive, so that the window has a middle")
-    if f1.ndim != 4 or f1.shape != f2.shape or 0 in f1.shape:
+    if f1.ndim != 4 or f1.shape != f2.shape or 0 in f1.shape[1:]:
         raise ValueError(f"f1 {list(f1.shape)} and f2 {list(f2.shape)} must be feature maps [N, H, W, C] of one shape")
     dtype = jnp.result_type(f1, f2)
     if not jnp.issubdtype(dtype, jnp.floating):
@@ -115,11 +124,12 @@ def check_maps(
 
 def run(operation: str, implementation: str | None, f1: Array, f2: Array, **settings: Any) -> Any:
     """Calls the implementation of an operation, on each device's own pairs where that has to be said."""
-    platform, kind, mesh = surroundings(f1)
+    f1, f2, checked = varying_alike(f1, f2)
+    platform, kind, mesh = surroundings(f1, f2)
     pairs, height, width, channels = f1.shape
-    patch, relu = settings["patch"], settings.get("relu", True)
+    patch, relu, own = settings["patch"], settings.get("relu", True), explicit_split(f1, f2)
     case = Case(
-        platform, kind, f1.dtype, height, width, channels, patch, relu, mesh, pairs, operation, checked=varies(f1)
+        platform, kind, f1.dtype, height, width, channels, patch, relu, mesh, pairs, operation, checked, own
     )
     name = choose(implementation, case)
     compute = load(name, operation, settings)
@@ -132,16 +142,25 @@ def run(operation: str, implementation: str | None, f1: Array, f2: Array, **sett
     if mesh is None or not free_axes(mesh) or not (kernel or explicit):
         return compute(f1, f2)
     # A kernel is not split by itself, and on explicit axes nothing is that moves positions.
-    axes = batch_axes(mesh)
-    split = PartitionSpec(axes) if axes and pairs % split_over(mesh) == 0 else PartitionSpec()
-    if explicit:
-        f1, f2 = jax.sharding.reshard((f1, f2), NamedSharding(mesh, split))
+    axes = batch_axes(mesh, own)
+    split = PartitionSpec(axes if pairs % split_over(mesh, own) == 0 else own)
+    if explicit:  # only explicit axes are named in the type of an array
+        f1, f2 = jax.sharding.reshard((f1, f2), NamedSharding(mesh, PartitionSpec(own)))
     return jax.shard_map(compute, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(f1, f2)
 
 
-def varies(features: Array) -> bool:
-    """Whether a surrounding shard_map keeps account of what varies over its axes (check_vma=True)."""
-    return bool(jax.typeof(features).manual_axis_type.varying)
+def varying_alike(f1: Array, f2: Array) -> tuple[Array, Array, bool]:
+    """Both maps varying over the same axes, and whether a surrounding shard_map takes account of that (check_vma=True).
+
+    What is computed from both varies with either, also within loops and backward passes, where nothing is cast.
+    """
+    over = [jax.typeof(f).manual_axis_type.varying for f in (f1, f2)]
+    axes = over[0] | over[1]
+    f1, f2 = (
+        jax.lax.pcast(f, tuple(axes - own), to="varying") if axes - own else f
+        for f, own in zip((f1, f2), over, strict=True)
+    )
+    return f1, f2, bool(axes)
 
 
 def load(name: str, operation: str, settings: dict[str, Any]) -> Callable[[Array, Array], Any]:

@@ -1,6 +1,6 @@
 """Cutting a map into blocks of query rows with the keys near them: what `xla` computes scores of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -38,9 +38,10 @@ class Block(NamedTuple):
     inside: Bool[Array, "k v q"]
 
 
-def rows_per_block(height: int, width: int) -> int:
-    """All rows of a small map, otherwise a number that divides them."""
-    if height * width <= (DENSE_ON_CPU if surroundings()[0] == "cpu" else DENSE):
+def rows_per_block(maps: Maps) -> int:
+    """All rows of small maps, otherwise a number that divides them."""
+    height, width = maps.shape[1:3]
+    if height * width <= (DENSE_ON_CPU if surroundings(maps)[0] == "cpu" else DENSE):
         return height
     return max(rows for rows in range(1, ROWS + 1) if height % rows == 0)
 
@@ -58,14 +59,14 @@ def make_block(row: Any, rows: int, height: int, width: int, patch: int) -> Bloc
 
 
 def over_blocks(
-    step: Callable[[Block, Any], tuple[Any, Queries]], carry: Any, size: Sequence[int], patch: int
+    step: Callable[[Block, Any], tuple[Any, Queries]], carry: Any, f1: Maps, patch: int
 ) -> tuple[Any, Any]:
-    """Runs (block, carry) -> (carry, queries) from top to bottom; returns the last carry and maps [N, H, W, ...]."""
-    height, width = size
-    rows = rows_per_block(height, width)
+    """Runs (block, carry) -> (carry, queries) over f1 from top to bottom; the last carry, and maps [N, H, W, ...]."""
+    height, width = f1.shape[1:3]
+    rows = rows_per_block(f1)
     if rows == height:
         carry, whole = step(make_block(0, rows, height, width, patch), carry)
-        return carry, jax.tree.map(lambda x: x.reshape(len(x), height, width, *x.shape[2:]), whole)
+        return carry, jax.tree.map(lambda x: x.reshape(x.shape[0], height, width, *x.shape[2:]), whole)
 
     def body(carry: Any, row: Any) -> tuple[Any, Queries]:
         return step(make_block(row, rows, height, width, patch), carry)
@@ -77,7 +78,7 @@ def over_blocks(
 def take_queries(maps: Float[Array, "n h w ..."], block: Block) -> Float[Array, "n q ..."]:
     """What belongs to the block's queries."""
     rows = jax.lax.dynamic_slice_in_dim(maps, block.row, block.rows, axis=1)
-    return rows.reshape(len(rows), -1, *rows.shape[3:])
+    return rows.reshape(rows.shape[0], -1, *rows.shape[3:])
 
 
 def take_keys(maps: Maps, block: Block) -> Float[Array, "n k v c"]:

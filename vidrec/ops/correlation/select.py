@@ -37,6 +37,7 @@ class Case(NamedTuple):
       pairs: N; None if not known yet.
       operation: match or correlate.
       checked: whether a surrounding shard_map checks what varies over its axes.
+      own: the explicit axes of the mesh that the pairs are split over already.
     """
 
     platform: str
@@ -51,6 +52,7 @@ class Case(NamedTuple):
     pairs: int | None = None
     operation: str = "match"
     checked: bool = False
+    own: tuple[str, ...] = ()
 
 
 def select(*arguments: Any, **options: Any) -> Choice:
@@ -101,9 +103,12 @@ def wrong_mesh(case: Case) -> str | None:
         return "a kernel runs only in a shard_map with check_vma=False"
     if case.mesh is None or case.mesh.size == 1 or not free_axes(case.mesh):
         return None
-    if not batch_axes(case.mesh):
-        return f"none of the mesh's axes {free_axes(case.mesh)} is called {' or '.join(BATCH_AXES)}"
-    parts = split_over(case.mesh)
+    if not batch_axes(case.mesh, case.own) and AxisType.Auto in case.mesh.axis_types:
+        return (
+            f"none of the mesh's axes {free_axes(case.mesh)} is called {' or '.join(BATCH_AXES)}; over others, split "
+            "the pairs by a shard_map with check_vma=False"
+        )
+    parts = split_over(case.mesh, case.own)
     if case.pairs is not None and case.pairs % parts:
         return f"{case.pairs} pairs do not split over {parts} devices"
     return None
@@ -115,25 +120,34 @@ def free_axes(mesh: AbstractMesh) -> tuple[str, ...]:
     return tuple(axis for axis, kind in types if kind != AxisType.Manual)
 
 
-def batch_axes(mesh: AbstractMesh) -> tuple[str, ...]:
-    """The free axes that pairs are split over."""
-    return tuple(axis for axis in BATCH_AXES if axis in free_axes(mesh))
+def batch_axes(mesh: AbstractMesh, own: tuple[str, ...]) -> tuple[str, ...]:
+    """The free axes that pairs are split over: explicit ones they are split over already, others by their names."""
+    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    return (*own, *(axis for axis in BATCH_AXES if types.get(axis) == AxisType.Auto))
 
 
-def split_over(mesh: AbstractMesh) -> int:
+def split_over(mesh: AbstractMesh, own: tuple[str, ...]) -> int:
     """Into how many parts."""
-    return math.prod(mesh.shape[axis] for axis in batch_axes(mesh))
+    return math.prod(mesh.shape[axis] for axis in batch_axes(mesh, own))
 
 
-def surroundings(features: Any = None) -> tuple[str, str, AbstractMesh | None]:
-    """(platform, device kind, mesh) of the code that is being traced: of the mesh in `jax.set_mesh`, or of the one that
-    the features are sharded over, else the default device and no mesh.
+def explicit_split(*features: Any) -> tuple[str, ...]:
+    """The explicit axes of a mesh that the pairs of the first features which are split so are split over."""
+    for entry in (jax.typeof(f).sharding.spec[0] for f in features):
+        if entry is not None:
+            return entry if isinstance(entry, tuple) else (entry,)
+    return ()
 
-    A mesh of a topology that is only compiled for has a platform, too, when the default is a CPU.
+
+def surroundings(*features: Any) -> tuple[str, str, AbstractMesh | None]:
+    """(platform, device kind, mesh) of the code that is being traced: of the mesh in `jax.set_mesh`, or of the first one
+    that features are sharded over, else the default device and no mesh.
+
+    What `in_shardings` of jax.jit say is not known while tracing: such a function is called in `jax.set_mesh`. A mesh of
+    a topology that is only compiled for has a platform, too, when the default is a CPU.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty and features is not None:
-        mesh = jax.typeof(features).sharding.mesh
+    meshes = (jax.sharding.get_abstract_mesh(), *(jax.typeof(f).sharding.mesh for f in features))
+    mesh = next((mesh for mesh in meshes if not mesh.empty), meshes[0])
     device = mesh.abstract_device
     if device is None:
         device = jax.local_devices()[0]

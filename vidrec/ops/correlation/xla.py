@@ -46,7 +46,7 @@ def volume(f1: Maps, f2: Maps, patch: int) -> Float[Array, "n h w p p"]:
         found = jnp.where(exists, taken.reshape(n, patch, patch, queries), 0)
         return carry, jnp.moveaxis(found, -1, 1)
 
-    return over_blocks(step, None, f1.shape[1:3], patch)[1]
+    return over_blocks(step, None, f1, patch)[1]
 
 
 def volume_forward(f1: Maps, f2: Maps, patch: int) -> tuple[Float[Array, "n h w p p"], tuple[Maps, Maps]]:
@@ -60,13 +60,13 @@ def volume_backward(patch: int, residuals: tuple[Maps, Maps], by_volume: Float[A
 
     def step(block: Block, by_f2: Maps) -> tuple[Maps, Maps]:
         here = jnp.moveaxis(take_queries(by_volume, block), 1, -1)
-        n, queries = len(here), here.shape[-1]
+        n, queries = here.shape[0], here.shape[-1]
         index = jnp.where(block.inside, window_index(block, patch), 0)
         taken = jnp.take_along_axis(here.reshape(n, -1, queries), index.reshape(1, -1, queries), 1)
         by_scores = jnp.where(block.inside, taken.reshape(n, *index.shape), 0)
         return add_gradients(block, by_scores, f1, f2, by_f2)
 
-    by_f2, by_f1 = over_blocks(step, jnp.zeros_like(f2, jnp.float32), f1.shape[1:3], patch)
+    by_f2, by_f1 = over_blocks(step, jnp.zeros_like(f2, jnp.float32), f1, patch)
     return by_f1.astype(f1.dtype), by_f2.astype(f2.dtype)
 
 
@@ -134,7 +134,7 @@ def match_forward(f1: Maps, f2: Maps, settings: Settings) -> tuple[Any, tuple[Ma
         here = Outside(*(take_queries(jnp.asarray(values)[None], block)[0] for values in edge))
         return carry, find(block, scores_of(block, f1, f2), here, settings)
 
-    _, found = over_blocks(step, None, f1.shape[1:3], settings.patch)
+    _, found = over_blocks(step, None, f1, settings.patch)
     return (jnp.stack([found.x, found.y], -1), found.peak), (f1, f2, found)
 
 
@@ -154,6 +154,8 @@ def find(block: Block, scores: Float[Array, "n k v q"], edge: Outside, settings:
     sum_y = (along_y * block.dy).sum(1)
     sum_x = (along_x * block.dx).sum(1)
     total = inside + beyond * edge.count
+    # XLA's maximum loses NaN on some CPUs; the sum has it, or has it from infinite scores, whose maximum is right.
+    peak = jnp.where(jnp.isnan(total) & (peak < jnp.inf), total, peak)
     y = (sum_y + beyond * edge.y) / total
     x = (sum_x + beyond * edge.x) / total
     return Found(x, y, peak, peak_x, peak_y, top, total)
@@ -199,7 +201,7 @@ def match_backward(settings: Settings, residuals: Any, gradients: Any) -> tuple[
         by_scores = gradient(block, scores_of(block, f1, f2), here, by_offset, by_peak, settings)
         return add_gradients(block, by_scores, f1, f2, by_f2)
 
-    by_f2, by_f1 = over_blocks(step, jnp.zeros_like(f2, jnp.float32), f1.shape[1:3], settings.patch)
+    by_f2, by_f1 = over_blocks(step, jnp.zeros_like(f2, jnp.float32), f1, settings.patch)
     return by_f1.astype(f1.dtype), by_f2.astype(f2.dtype)
 
 
