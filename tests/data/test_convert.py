@@ -322,6 +322,7 @@ def test_not_one_readable_video_is_an_error_that_leaves_nothing(videos: Path, tm
         ({"short_side": -1}, "--short-side -1"),
         ({"videos_per_shard": 0}, "--videos-per-shard 0"),
         ({"workers": 0}, "--workers 0"),
+        ({"seed": -1}, "--seed -1: should be from 0 to"),
         ({"split_number": 2}, "--split-number does not apply"),
         ({"label_order": "random"}, "--label-order random"),
     ],
@@ -340,6 +341,27 @@ def test_folders_that_are_none(videos: Path, tmp_path: Path):
         run(videos, tmp_path / "file")
     with pytest.raises(VidrecError, match=r"cannot write in .*; change its rights or choose another --out"):
         run(videos, tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/x", "https://host/x", Path("gs://bucket/x")])
+def test_remote_addresses_are_refused(videos: Path, tmp_path: Path, monkeypatch, address: str | Path):
+    monkeypatch.chdir(tmp_path)
+    listed = videos / "annotations.csv"
+    with pytest.raises(UsageError, match="--out .* writes to local folders; copy the finished folder there"):
+        convert("list", videos, listed, address)
+    with pytest.raises(UsageError, match="--root .* reads local files; copy these here first"):
+        convert("list", address, listed, "r")
+    with pytest.raises(UsageError, match="--annotations .* reads local files"):
+        convert("list", videos, address, "r")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_local_folders_may_be_written_as_addresses(videos: Path, converted: Path, tmp_path: Path):
+    listed = (videos / "annotations.csv").as_uri()
+    convert(
+        "list", videos.as_uri().replace("%20", " "), listed.replace("%20", " "), (tmp_path / "r").as_uri(), **SETTINGS
+    )
+    assert contents(tmp_path / "r") == contents(converted)
 
 
 def test_split_names_that_cannot_be_file_names(videos: Path, tmp_path: Path):

@@ -120,6 +120,15 @@ def test_folders_as_unpacking_leaves_them(tmp_path: Path, lists: Path, clip: byt
     check_hmdb51(hmdb51(tmp_path / "hmdb", clip, twice=twice), lists, tmp_path / "r")
 
 
+def test_folders_given_from_where_one_is(tmp_path: Path, lists: Path, clip: bytes, monkeypatch):
+    """A root and an output folder relative to the working directory, one class still in an archive."""
+    root = hmdb51(tmp_path / "data" / "hmdb", clip, twice=("brush_hair",))
+    write(root / "wave.zip", zipped(root / "wave"))
+    shutil.rmtree(root / "wave")
+    monkeypatch.chdir(tmp_path / "data")
+    check_hmdb51(Path("hmdb"), lists, Path("r"))
+
+
 def test_archives_of_classes(tmp_path: Path, lists: Path, clip: bytes):
     whole = hmdb51(tmp_path / "whole", clip)
     write(tmp_path / "hmdb" / "brush_hair.zip", zipped(whole / "brush_hair"))
@@ -265,6 +274,14 @@ def test_missing_clips_and_unlabelled_splits(kinetics: tuple[Path, Path], tmp_pa
     sentence = r"split 'test' of kinetics400: 1 of 1 videos have no label .*; choose another split"
     with pytest.raises(VidrecError, match=sentence):
         open_records(tmp_path / "r", "test")
+
+
+def test_kinetics_given_from_where_one_is(kinetics: tuple[Path, Path], tmp_path: Path, monkeypatch):
+    convert("kinetics400", *kinetics, tmp_path / "r", workers=1)
+    monkeypatch.chdir(tmp_path)
+    report = convert("kinetics400", "videos", "csv", "r2", workers=1)
+    assert [skip["why"] for skip in report.skipped] == ["video walking left/a2_000001_000011.mp4 does not exist"]
+    assert (tmp_path / "r2" / "manifest.json").read_bytes() == (tmp_path / "r" / "manifest.json").read_bytes()
 
 
 def test_the_report(kinetics: tuple[Path, Path], tmp_path: Path):

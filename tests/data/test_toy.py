@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vidrec.cli import main
 from vidrec.data import toy
 from vidrec.data.records import open_records
 from vidrec.data.toy import LEVELS, make_toy, toy_pairs
@@ -222,6 +223,12 @@ def test_levels():
 def test_impossible_sizes(tmp_path: Path, wrong: dict):
     with pytest.raises(UsageError, match="needs an even size"):
         small(tmp_path / "a", **wrong)
+
+
+def test_a_negative_seed_is_one_sentence(tmp_path: Path, capsys):
+    assert main(["toy", "--out", str(tmp_path / "a"), "--seed", "-1"]) == 2
+    assert capsys.readouterr().err == "vidrec: --seed -1: should be 0 or more\n"
+    assert not (tmp_path / "a").exists()
 
 
 def test_mirrored_classes_are_known_by_name():

@@ -33,6 +33,7 @@ from vidrec.data.datasets import (
 from vidrec.data.openfiles import Unreadable
 from vidrec.data.plan import Plan, ShardPlan, file_safe, make_plan
 from vidrec.data.pool import Progress, Tick, run_tasks, usable_cores
+from vidrec.data.remote import RemotePath, place
 from vidrec.data.shards import describe, write_shard
 from vidrec.data.video import read_video
 from vidrec.data.workfolder import Skipped
@@ -82,9 +83,11 @@ def convert(
       UsageError: wrong arguments. VidrecError: wrong annotations, a folder made with other settings, not one readable
         video, no right to read one, no room or no right to write; what is complete by then is kept.
     """
-    root, out = Path(root), Path(out)
+    root, out = _local("--root", root), _local("--out", out)
+    annotations = None if annotations is None else _local("--annotations", annotations)
     _check_root(dataset, root)
-    _check_arguments(out, workers, short_side, quality, codec, videos_per_shard)
+    root = root.absolute()  # finders return whole paths
+    _check_arguments(out, workers, short_side, quality, codec, videos_per_shard, seed)
     root, listed = _list(dataset, root, annotations, options)
     settings = {
         "dataset": dataset,
@@ -106,9 +109,16 @@ def convert(
         raise VidrecError(_storage_trouble(error, out)) from None
 
 
-def _list(
-    dataset: str, root: Path, annotations: str | os.PathLike[str] | None, options: dict[str, Any]
-) -> tuple[Path, Annotations]:
+def _local(flag: str, address: str | os.PathLike[str]) -> Path:
+    found = place(address)
+    if not isinstance(found, RemotePath):
+        return found
+    if flag == "--out":
+        raise UsageError(f"--out {found}: convert writes to local folders; copy the finished folder there")
+    raise UsageError(f"{flag} {found}: convert reads local files; copy these here first")
+
+
+def _list(dataset: str, root: Path, annotations: Path | None, options: dict[str, Any]) -> tuple[Path, Annotations]:
     """The folder that listed paths start from, and what is listed."""
     if dataset.startswith(prepared.PREFIX):
         effective_options(dataset, options)
@@ -118,7 +128,7 @@ def _list(
         return root, prepared.read_prepared(root)
     if annotations is None:
         raise UsageError(f"--annotations is missing: data set format '{dataset}' needs a file or folder of them")
-    return root, read_annotations(dataset, Path(annotations), options)
+    return root, read_annotations(dataset, annotations, options)
 
 
 def _recorded(options: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +144,7 @@ def _check_root(dataset: str, root: Path) -> None:
 
 
 def _check_arguments(
-    out: Path, workers: int | None, short_side: int, quality: int, codec: str, videos_per_shard: int
+    out: Path, workers: int | None, short_side: int, quality: int, codec: str, videos_per_shard: int, seed: int
 ) -> None:
     if out.exists() and not out.is_dir():
         raise VidrecError(f"{out} is a file; choose a folder with --out")
@@ -145,6 +155,7 @@ def _check_arguments(
         ("--short-side", short_side, 0, 1 << 14),
         ("--quality", quality, 1, 100),
         ("--videos-per-shard", videos_per_shard, 1, 1 << 20),
+        ("--seed", seed, 0, (1 << 63) - 1),
     ):
         if not least <= value <= most:
             raise UsageError(f"{flag} {value}: should be from {least} to {most}")
@@ -189,7 +200,7 @@ def _find(plan: Plan, shards: list[ShardPlan], root: Path, out: Path) -> list[di
     dataset, roots = plan.settings["dataset"], [root]
     if shards and dataset in ARCHIVES:
         unpacked = workfolder.unpack(out, archives.find_archives(root, ARCHIVES[dataset](plan.classes)))
-        roots = [folder for folder in (root, unpacked) if folder.is_dir()]
+        roots = [folder.absolute() for folder in (root, unpacked) if folder.is_dir()]
     if not shards or dataset not in FINDERS:
         return [{} for _ in shards]
     found = FINDERS[dataset]([entry for shard in shards for entry in shard.entries], roots)

@@ -86,13 +86,15 @@ def make_toy(
       there was anything left to do.
 
     Raises:
-      UsageError: unknown level or impossible size. VidrecError: the folder holds another toy set, or cannot be
+      UsageError: unknown level, impossible size or negative seed. VidrecError: the folder holds another toy set, or cannot be
         written.
     """
     out = Path(out)
     pairs = toy_pairs(level)
     if size < 16 or size % 2 or train_per_family < 2 or eval_per_family < 1:
         raise UsageError("a toy set needs an even size of at least 16, 2 training and 1 evaluation clip per family")
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: should be 0 or more")
     settings = {
         "level": level,
         "seed": seed,
