@@ -347,11 +347,11 @@ def test_folders_that_are_none(videos: Path, tmp_path: Path):
 def test_remote_addresses_are_refused(videos: Path, tmp_path: Path, monkeypatch, address: str | Path):
     monkeypatch.chdir(tmp_path)
     listed = videos / "annotations.csv"
-    with pytest.raises(UsageError, match="--out .* writes to local folders; copy the finished folder there"):
+    with pytest.raises(UsageError, match=r"--out .* writes to local folders; copy the finished folder there"):
         convert("list", videos, listed, address)
-    with pytest.raises(UsageError, match="--root .* reads local files; copy these here first"):
+    with pytest.raises(UsageError, match=r"--root .* reads local files; copy these here first"):
         convert("list", address, listed, "r")
-    with pytest.raises(UsageError, match="--annotations .* reads local files"):
+    with pytest.raises(UsageError, match=r"--annotations .* reads local files"):
         convert("list", videos, address, "r")
     assert list(tmp_path.iterdir()) == []
 

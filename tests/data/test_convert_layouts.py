@@ -246,6 +246,15 @@ def test_names_that_downloaders_give_clips(tmp_path: Path, file: str):
     assert find_kinetics([entry], [tmp_path]) == {entry.path: str(tmp_path / file)}
 
 
+@pytest.mark.parametrize("pictures", [("readme.png",), ("0001.jpg", "0002.jpg")])
+def test_pictures_beside_videos_hide_none(tmp_path: Path, pictures: tuple[str, ...]):
+    names = ("a_000001_000011", "b_000001_000011")
+    entries = [Entry(f"x/{name}.mp4", 0, "train", name) for name in names]
+    for name in (*pictures, "train/a_000001_000011.mp4", "train/cover.webp", "train/x/b_000001_000011.mp4"):
+        write(tmp_path / name)
+    assert set(find_kinetics(entries, [tmp_path])) == {entry.path for entry in entries}
+
+
 @pytest.fixture
 def kinetics(tmp_path: Path) -> tuple[Path, Path]:
     """Three training clips of which two are there, one for validation, and one of the test split."""

@@ -1,5 +1,6 @@
 """Annotation formats: what is read, and which mistakes are told with file and line."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def test_header_in_another_order_with_other_columns(tmp_path: Path):
     assert read_list(write(tmp_path / "a.csv", "\ufeff" + text)) == read_list(write(tmp_path / "b.csv", LIST))
 
 
+def test_a_header_below_blank_lines(tmp_path: Path):
+    text = "\n,,\npath,label,split\n"
+    assert read_list(write(tmp_path / "a.csv", text + LIST)) == read_list(write(tmp_path / "b.csv", LIST))
+
+
+def test_a_label_that_is_not_known(tmp_path: Path):
+    found = read_list(write(tmp_path / "a.csv", "a.mp4,run,train\nb.mp4,,test\n"))
+    assert found.classes == ("run",)
+    assert found.entries[1] == Entry("b.mp4", -1, "test", "b")
+
+
 def test_names_with_commas_quotes_and_blanks(tmp_path: Path):
     text = 'path,label,split\n"my video, 1.mp4","Putting ""it"", there",train\n\n'
     found = read_list(write(tmp_path / "a.csv", text))
@@ -60,7 +72,7 @@ def test_label_orders(tmp_path: Path):
         ("a.mp4,run,train\nb.mp4,run\n", r"line 2: expected path,label,split, found 'b\.mp4,run'"),
         ("a.mp4,run,train,x\n", "line 1: expected path,label,split"),
         ("a.mp4,run,train\n,run,train\n", "line 2: expected"),
-        ("a.mp4,run,train\nb.mp4,,train\n", "line 2: expected"),
+        ("a.mp4,run,train\nb.mp4,run,\n", "line 2: expected"),
         ("a.mp4,run,train\na.mp4,run,test\n", r"lists a\.mp4 and a\.mp4, which have the same name 'a'"),
         ("a.mp4,run,train\na.avi,run,train\n", "same name 'a'"),
     ],
@@ -188,3 +200,20 @@ def test_locate_forgives_case_only(tmp_path: Path):
 def test_locate_forgives_how_accents_are_coded(tmp_path: Path):
     (tmp_path / "cafe\u0301 1.avi").touch()
     assert locate(tmp_path, "caf\u00e9 1.avi") == tmp_path / "cafe\u0301 1.avi"
+
+
+def test_missing_files_do_not_list_their_folder_each_time(tmp_path: Path, monkeypatch):
+    listed: list[Path] = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: listed.append(folder) or listdir(folder))
+    (tmp_path / "One.avi").touch()
+    os.utime(tmp_path, (1e9, 1e9))
+    for number in range(5):
+        assert locate(tmp_path, f"{number}.avi") == tmp_path / f"{number}.avi"
+    assert listed == [tmp_path]
+    assert locate(tmp_path, "one.avi") == tmp_path / "One.avi"
+    for name in ("Two.avi", "Three.avi"):  # at any speed
+        (tmp_path / name).touch()
+        assert locate(tmp_path, name.lower()) == tmp_path / name
+    (tmp_path / "two.AVI").touch()
+    assert locate(tmp_path, "two.avi") == tmp_path / "Two.avi"  # the first of several

@@ -263,6 +263,18 @@ def test_json_lines(tmp_path: Path):
     assert read("jsonl", file, label_order="file").classes == ("wave", "run")
 
 
+def test_lines_of_json_end_where_json_says(tmp_path: Path):
+    line = json.dumps({"path": "a\u2028b\x85.mp4", "label": "run", "split": "train"}, ensure_ascii=False)
+    found = read("jsonl", write(tmp_path / "a.jsonl", f"{line}\r\n"))
+    assert [entry.path for entry in found.entries] == ["a\u2028b\x85.mp4"]
+
+
+def test_pieces_are_named_by_all_their_digits(tmp_path: Path):
+    text = "path,label,split,start,end\nl.mp4,run,train,12345.61,12345.71\nl.mp4,run,train,12345.62,12345.74\n"
+    found = read("list", write(tmp_path / "a.csv", text))
+    assert [entry.video_id for entry in found.entries] == ["l@12345.61-12345.71", "l@12345.62-12345.74"]
+
+
 def test_pieces_in_a_csv(tmp_path: Path):
     text = "path,label,split,start,end\nlong.mp4,run,train,1.5,4\nlong.mp4,wave,train,4,\nshort.mp4,run,test,,\n"
     found = read("list", write(tmp_path / "a.csv", text))

@@ -86,8 +86,8 @@ def make_toy(
       there was anything left to do.
 
     Raises:
-      UsageError: unknown level, impossible size or negative seed. VidrecError: the folder holds another toy set, or cannot be
-        written.
+      UsageError: unknown level, impossible size or negative seed. VidrecError: the folder holds another toy set, or
+        cannot be written.
     """
     out = Path(out)
     pairs = toy_pairs(level)

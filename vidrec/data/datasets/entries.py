@@ -83,7 +83,8 @@ def read_text(file: Path, hint: str) -> str:
 
 def lines_of(file: Path, hint: str) -> Iterator[tuple[int, str]]:
     """Yields number and text of each line that is not blank, without blanks at its ends; raises as `read_text`."""
-    for number, line in enumerate(read_text(file, hint).splitlines(), 1):
+    # Not splitlines: texts may hold what Unicode also calls the end of a line.
+    for number, line in enumerate(read_text(file, hint).split("\n"), 1):
         if line := line.strip():
             yield number, line
 

@@ -39,7 +39,7 @@ def read_list(annotations: Path, *, label_order: str = "sorted", classes: str | 
     piece out of a longer video.
 
     Args:
-      annotations: the CSV file, UTF-8. Labels are class names.
+      annotations: the CSV file, UTF-8. A label is a class name, or empty where it is not known.
       label_order: order of the classes: "sorted" or "file" (as they first occur).
       classes: a file with one class name per line, in label order.
     """
@@ -70,13 +70,18 @@ def _listed(file: Path, rows: Iterable[_Row], label_order: str, classes: str | N
         label = UNLABELLED if row.label is None else label_of(row.label, labels, row.where, str(classes))
         video_id = without_suffix(row.path)
         if row.start or row.end is not None:
-            video_id += f"@{row.start:g}-{'' if row.end is None else format(row.end, 'g')}"
+            video_id += f"@{_seconds(row.start)}-{'' if row.end is None else _seconds(row.end)}"
         entries.append(Entry(row.path, label, row.split, video_id, row.start, row.end))
     return Annotations(names, entries)
 
 
+def _seconds(time: float) -> str:
+    """With all its digits, so that no two pieces have one name."""
+    return repr(time).removesuffix(".0")
+
+
 def _csv_rows(file: Path) -> Iterator[_Row]:
-    columns = _COLUMNS
+    columns, first = _COLUMNS, True
     try:
         with open(file, newline="", encoding="utf-8-sig") as lines:
             reader = csv.reader(lines)
@@ -84,15 +89,17 @@ def _csv_rows(file: Path) -> Iterator[_Row]:
                 cells = [cell.strip() for cell in row]
                 if not any(cells):
                     continue
-                if reader.line_num == 1 and set(_COLUMNS) <= {cell.lower() for cell in cells}:
-                    columns = tuple(cell.lower() for cell in cells)
+                lower = tuple(cell.lower() for cell in cells)
+                if first and set(_COLUMNS) <= set(lower):
+                    columns, first = lower, False
                     continue
+                first = False
                 found = dict(zip(columns, cells, strict=False))
                 where = f"{file}, line {reader.line_num}"
-                if len(cells) != len(columns) or not all(found[name] for name in _COLUMNS):
+                if len(cells) != len(columns) or not (found["path"] and found["split"]):
                     raise VidrecError(f"{where}: expected {','.join(columns)}, found {','.join(row)!r}")
                 start, end = _piece(where, *(found.get(name) or None for name in _CUT))
-                yield _Row(where, found["path"], found["label"], found["split"], start, end)
+                yield _Row(where, found["path"], found["label"] or None, found["split"], start, end)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise VidrecError(
             f"cannot read {file}: {error}; it should be a CSV file of path,label,split in UTF-8"

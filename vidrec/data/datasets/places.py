@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from vidrec.data.datasets.entries import VIDEO_SUFFIXES, Entry
 from vidrec.data.datasets.kinetics import clip_names
 from vidrec.data.openfiles import reading
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+# A folder that was changed so lately may change again without its time of change showing it.
+_SETTLED_NS = 3_000_000_000
 
 
 def locate(root: Path, path: str) -> Path:
@@ -29,10 +31,27 @@ def locate(root: Path, path: str) -> Path:
     with reading(root / path):
         for part in Path(path).parts:
             if not (found / part).exists() and found.is_dir():
-                alike = [entry.name for entry in found.iterdir() if _folded(entry.name) == _folded(part)]
-                part = min(alike, default=part)
+                part = _names(found).get(_folded(part), part)
             found = found / part
     return found
+
+
+def _names(folder: Path) -> dict[str, str]:
+    """Folded name -> the name in a folder, the first of several."""
+    changed = folder.stat().st_mtime_ns
+    if time.time_ns() - changed < _SETTLED_NS:
+        return _list_names(folder)
+    return _cached_names(folder, changed)
+
+
+def _list_names(folder: Path) -> dict[str, str]:
+    return {_folded(name): name for name in sorted(os.listdir(folder), reverse=True)}
+
+
+@functools.lru_cache(maxsize=128)
+def _cached_names(folder: Path, changed: int) -> dict[str, str]:
+    """As long as its time of change stays the same, so does a folder; else each missing video would list it again."""
+    return _list_names(folder)
 
 
 def find_kinetics(entries: Sequence[Entry], roots: Iterable[Path]) -> dict[str, str]:
@@ -82,16 +101,13 @@ def _is_in_class(path: str, entry: Entry) -> bool:
 
 
 def _videos(root: Path) -> Iterator[str]:
-    """Yields the path of every video below a folder; folders of pictures are not gone through."""
+    """Yields the path of every video below a folder."""
 
     def stop(error: OSError) -> None:
         raise error
 
     with reading(root):
-        for folder, subfolders, files in os.walk(root, onerror=stop, followlinks=True):
-            subfolders.sort()
-            if files and files[0].lower().endswith(_PICTURES):
-                subfolders.clear()
+        for folder, _, files in os.walk(root, onerror=stop, followlinks=True):
             yield from (os.path.join(folder, file) for file in files if file.lower().endswith(VIDEO_SUFFIXES))
 
 
