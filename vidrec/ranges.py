@@ -35,19 +35,17 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         first, last = self.ends
-        several = isinstance(self.greatest, tuple)
-        limits = "in " + ", ".join(
-            f"{first}{self.least}, {limit}{last}" for limit in (self.greatest if several else [self.greatest])
-        )
+        limits = self.greatest if isinstance(self.greatest, tuple) else (self.greatest,)
+        within = "in " + ", ".join(f"{first}{self.least}, {limit}{last}" for limit in limits)
         if self.greatest == math.inf:
-            limits = f"{'at least' if first == '[' else 'more than'} {self.least}"
+            within = f"{'at least' if first == '[' else 'more than'} {self.least}"
         if self.lengths is None:
-            return limits
+            return f"be {within}"
         count = " or ".join(map(str, self.lengths)) or "one or more"
         kind = f"{'ascending ' * self.ascending}{'whole ' * self.whole}numbers"
         if self.least == -math.inf:
-            return f"{count} {kind}"
-        return f"{count} {kind} {limits if self.greatest != math.inf else f'of {limits}'}"
+            return f"hold {count} {kind}"
+        return f"hold {count} {kind} {'of ' * (self.greatest == math.inf)}{within}"
 
     def _holds(self, number: Any, greatest: Any) -> bool:
         if not isinstance(number, int if self.whole else (int, float)) or isinstance(number, bool):
@@ -106,7 +104,7 @@ def check(config: Any, where: str) -> None:
     for name, allowed in RANGES.items():
         section, _, key = name.partition(".")
         if not allowed.allows(config[section][key]):
-            raise UsageError(f"{where}: config.{name} is {config[section][key]!r}, but must be {allowed}")
+            raise UsageError(f"{where}: config.{name} is {config[section][key]!r}, but must {allowed}")
     for name in CHOICES:
         section, _, key = name.partition(".")
         check_choice(name, config[section][key], f"{where}: config.")
