@@ -133,8 +133,33 @@ def test_splits_that_share_videos_under_other_names(tmp_path: Path, record, writ
     train, test = [record(number) for number in range(6)], [replace(record(4), video_id="other"), record(7)]
     problem = only_problem(write_records(tmp_path / "r", {"train": [train[:3], train[3:]], "test": [test]}))
     assert "splits 'train' and 'test' share 1 videos, such as 'train/vidéo 004' and 'other'" in problem
-    within = [*train, replace(record(4), video_id="other")]
-    assert verify(write_records(tmp_path / "within", {"train": [within]})).ok  # no test is the less fair for it
+
+
+def test_a_split_that_has_videos_twice_under_other_names(tmp_path: Path, record, write_records):
+    twins = [replace(record(number), video_id=f"twin {number}") for number in (4, 2)]
+    unlabelled = replace(record(3), video_id="twin 3", label=-1, label_text="")
+    empty = [record(number, frames=0) for number in (8, 9)]
+    report = verify(write_records(tmp_path / "noted", {"train": [[record(n) for n in range(6)], twins, [unlabelled]]}))
+    note = (
+        "split 'train' has 3 videos twice under other names, such as 'train/vidéo 004' and 'twin 4', 'train/vidéo 002'"
+    )
+    assert report.ok  # no test is the less fair for it
+    assert [line.startswith(note) for line in report.notes] == [True]
+    assert f"note: {note}" in report.text()
+    other = replace(record(4, label=0), video_id="other")
+    report = verify(write_records(tmp_path / "r", {"train": [[record(4), record(2), *twins, other], empty]}))
+    assert "split 'train' has 2 videos twice" in report.notes[0]
+    assert ["has no frame" in problem for problem in report.problems] == [True, True, False]
+    told = "split 'train' has 1 videos twice under other names and labels, such as 'train/vidéo 004' and 'other'; leave"
+    assert report.problems[2].startswith(told)
+
+
+def test_videos_that_three_splits_share_are_told_of_each_two(tmp_path: Path, record, write_records):
+    named = {split: [[replace(record(4), video_id=split)]] for split in ("train", "val", "test")}
+    problems = verify(write_records(tmp_path / "r", named)).problems
+    assert [problem.partition(" share")[0] for problem in problems] == [
+        "splits 'train' and 'val'", "splits 'train' and 'test'", "splits 'val' and 'test'",
+    ]  # fmt: skip
 
 
 def test_splits_that_share_groups_of_ucf101(tmp_path: Path, record, write_records):

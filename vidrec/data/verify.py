@@ -36,6 +36,7 @@ class Report:
       directory: the record folder.
       shards, videos, frames, bytes: how much was checked and is in order.
       problems: what is wrong and the way out, one sentence each; empty when all is well.
+      notes: what may be meant so: videos that a split has twice, under two names and one label.
       repaired: index files that were built again.
       aside: records that are set aside, in set_aside.json; they are no problems.
       videos_aside: how many videos that are.
@@ -47,6 +48,7 @@ class Report:
     frames: int = 0
     bytes: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
     videos_aside: int = 0
@@ -69,6 +71,7 @@ class Report:
                 f"{self.videos_aside} videos are set aside ({aside_module.FILE_NAME}), training leaves them out:"
             )
             lines += [f"set aside: {one}" for one in self.aside]
+        lines += [f"note: {note}" for note in self.notes]
         lines += [f"problem: {problem}" for problem in self.problems]
         return "\n".join(lines)
 
@@ -106,8 +109,9 @@ def verify(
 
     Checked are: that all shards are there and of the size in the manifest; framing and CRCs of every record; that
     each index is, byte for byte, what the shard says; labels within the classes and with the right names; that no
-    video is there twice and none is empty; that no split has videos of another (the same frames under another name,
-    or, by UCF101's names, of the same group); counts and digests of the manifest.
+    name is there twice and no video is empty; that no split has videos of another (the same frames under another name,
+    or, by UCF101's names, of the same group) nor the same frames under two labels; counts and digests of the manifest.
+    That a split has the same frames under two names and one label is noted, but no problem: published sets have such.
 
     Args:
       directory: the record folder.
@@ -143,7 +147,9 @@ def verify(
     if progress:
         progress(len(names), len(names))
     _check_splits(checks, found)
-    checks.report.problems += find_leakage(found)
+    leakage = find_leakage(found)
+    checks.report.problems += leakage.problems
+    checks.report.notes += leakage.notes
     _finish_aside(checks)
     return checks.report
 
