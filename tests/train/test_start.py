@@ -48,15 +48,46 @@ class Labels(SimpleNamespace):
         return len(self.labels)
 
 
+def labelled(labels, classes=("a", "b", "c", "d"), member=None, aside=()):
+    member = np.zeros(len(labels), np.int32) if member is None else np.array(member)
+    return Labels(labels=np.array(labels), classes=classes, member=member, aside=frozenset(aside))
+
+
+def balanced(source, **data):
+    config = base()
+    config.train.class_weights = ("balanced",)
+    config.data.update(data)
+    return np.array(with_class_weights(config, source).train.class_weights)
+
+
 def test_balanced_class_weights_are_1_on_average_over_the_videos():
-    source = Labels(labels=np.array([0, 0, 0, 0, 0, 0, 2, 2, 3]), classes=("a", "b", "c", "d"))
+    source = labelled([0, 0, 0, 0, 0, 0, 2, 2, 3])
     config = base()
     assert with_class_weights(config, source) is config
     config.train.class_weights = ("balanced",)
     weights = np.array(with_class_weights(config, source).train.class_weights)
-    assert weights[[0, 2, 3]].tolist() == pytest.approx([0.5, 1.5, 3.0])  # as 1/6, 1/2, 1
+    assert weights.tolist() == pytest.approx([0.5, 1.0, 1.5, 3.0])  # as 1/6, 1/2, 1; there is no b
     assert weights[source.labels].mean() == pytest.approx(1)
     assert config.train.class_weights == ("balanced",)  # what a checkpoint says
+    assert balanced(labelled([0, 0, 0, 2, 3], aside=[1, 2])).tolist() == pytest.approx([1, 1, 1, 1])
+
+
+def test_balanced_class_weights_follow_the_mixture():
+    source = labelled([0, 0, 0, 1, 0, 1], ("a", "b"), member=[0, 0, 0, 0, 1, 1])
+    assert balanced(source).tolist() == pytest.approx([6 / (2 * 4), 6 / (2 * 2)])
+    draws = np.array([1 / 4 * 3 / 4 + 3 / 4 / 2, 1 / 4 * 1 / 4 + 3 / 4 / 2])  # one in four is of the first folder
+    weights = balanced(source, records="one,two", mixture=(1, 3))
+    assert weights.tolist() == pytest.approx(1 / (2 * draws))
+    assert draws @ weights == pytest.approx(1)
+
+
+def test_balanced_class_weights_follow_the_labels_that_a_flip_exchanges():
+    classes = ("Moving left", "Moving right", "Jumping", "Sitting left")  # the last has no mirror class
+    source = labelled([0, 0, 0, 0, 0, 1, 2, 3, 3, 3], classes)
+    assert balanced(source, flip="skip").tolist() == pytest.approx([10 / (4 * n) for n in (5, 1, 1, 3)])
+    assert balanced(source, flip="swap").tolist() == pytest.approx([10 / (4 * n) for n in (3, 3, 1, 3)])
+    one_side = balanced(labelled([0, 0, 2, 2], classes), flip="swap")  # right is seen only in the mirror
+    assert one_side.tolist() == pytest.approx([4 / 3, 4 / 3, 2 / 3, 1])
 
 
 def test_a_network_is_built_for_balanced_weights(tiny_config):

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from vidrec.data.clips import ClipSpec
 from vidrec.data.pipeline import Loader, StepIterator, TrainPlan, train_plan
 from vidrec.data.records import TFRecordSource, open_records
 from vidrec.errors import UsageError
+from vidrec.labels import mirror_pairs
 from vidrec.models.norm import frozen_params
 from vidrec.models.registry import CLASSIFIERS, create_model, init_options
 from vidrec.ranges import BALANCED, record_folders
@@ -46,14 +48,34 @@ def open_split(config: FrozenConfigDict, split: str) -> TFRecordSource:
 
 
 def with_class_weights(config: FrozenConfigDict, source: TFRecordSource) -> FrozenConfigDict:
-    """The configuration with numbers for balanced train.class_weights: 1 on average over the training videos."""
+    """The configuration with numbers for balanced train.class_weights: 1 on average over the clips drawn in training.
+
+    They are the inverse of how often a class is drawn, with the shares of data.mixture and the labels that
+    data.flip="swap" exchanges; a class that is never drawn keeps 1.
+    """
     if config.train.class_weights != BALANCED:
         return config
-    videos = np.bincount(source.labels, minlength=len(source.classes))
-    weights = len(source) / (np.count_nonzero(videos) * np.maximum(videos, 1))  # a class without videos is never asked
+    shares = _class_shares(source, config.data.mixture)
+    if config.data.flip == "swap":  # half of the clips show the mirror class
+        mirror = mirror_pairs(source.classes)
+        shares = (shares + shares[[mirror.get(label, label) for label in range(len(shares))]]) / 2
+    drawn = shares > 0
+    weights = np.where(drawn, 1 / (np.count_nonzero(drawn) * np.where(drawn, shares, 1)), 1)
     fields = config.to_dict()
     fields["train"]["class_weights"] = tuple(weights.tolist())
     return FrozenConfigDict(fields)
+
+
+def _class_shares(source: TFRecordSource, mixture: Sequence[float]) -> np.ndarray:
+    """Of the clips drawn, the share of each class, `[classes]`, by the label that is stored."""
+    readable = np.ones(len(source), bool)
+    readable[list(source.aside)] = False
+    weights = np.array(mixture or [1.0]) / sum(mixture or [1.0])
+    shares = np.zeros(len(source.classes))
+    for number, weight in enumerate(weights):
+        own = source.labels[readable & (source.member == number)] if mixture else source.labels[readable]
+        shares += weight * np.bincount(own, minlength=len(shares)) / max(len(own), 1)
+    return shares
 
 
 def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) -> Network:
