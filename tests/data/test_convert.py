@@ -324,6 +324,7 @@ def test_not_one_readable_video_is_an_error_that_leaves_nothing(videos: Path, tm
         ({"workers": 0}, "--workers 0"),
         ({"seed": -1}, "--seed -1: should be from 0 to"),
         ({"split_number": 2}, "--split-number does not apply"),
+        ({"codec": "raw", "quality": 95}, "--quality has no effect with --codec raw"),
         ({"label_order": "random"}, "--label-order random"),
     ],
 )

@@ -384,6 +384,26 @@ def test_the_command(tmp_path: Path, clip: bytes, capsys):
     assert "--annotations is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--codec", "raw", "--quality", "50"], "--quality has no effect with --codec raw"),
+        (["--split-number", "1"], "--split-number does not apply to data set format 'list'"),
+        (["--seed", "-1"], "--seed -1: should be from 0 to"),
+        (["--out", "gs://bucket/x"], "--out gs://bucket/x: convert writes to local folders"),
+    ],
+)
+def test_mistakes_in_the_command(tmp_path: Path, monkeypatch, capsys, options: list[str], sentence: str):
+    write(tmp_path / "a.csv", "a.mp4,x,train\n")
+    monkeypatch.chdir(tmp_path)
+    command = ["convert", "--dataset", "list", "--root", ".", "--annotations", "a.csv", "--out", "r"]
+    assert main(command + options) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"vidrec: {sentence}")
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
 def test_videos_stored_as_mp4(tmp_path: Path, clip: bytes):
     write(tmp_path / "v" / "a.mp4", clip)
     file = write(tmp_path / "a.csv", "a.mp4,x,train\n")

@@ -179,8 +179,14 @@ def test_options_that_have_no_effect_are_refused(tmp_path: Path, ucf101: Path):
         read_list(file, split_number=2)
     with pytest.raises(UsageError, match="--label-order does not apply to data set format 'ucf101'"):
         read_annotations("ucf101", ucf101, {"label_order": "file"})
-    # None and another format's default say nothing.
-    assert read_list(file, split_number=1, label_order=None) == read_list(file)
+    with pytest.raises(UsageError, match="--split-number does not apply to data set format 'list'"):
+        read_list(file, split_number=1)  # its default where it applies
+    with pytest.raises(UsageError, match="--label-order does not apply to data set format 'ucf101'"):
+        read_annotations("ucf101", ucf101, {"label_order": "sorted"})
+    names = write(tmp_path / "names.txt", "eat\nrun\nwalk\n")
+    with pytest.raises(UsageError, match="--label-order has no effect with --classes"):
+        read_list(file, classes=str(names), label_order="sorted")
+    assert read_list(file, split_number=None, label_order=None) == read_list(file)
 
 
 # Finding files

@@ -45,7 +45,7 @@ def add_convert(verbs: Any) -> None:
     parser.add_argument("--out", required=True, help="folder of records to write")
     parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     parser.add_argument("--short-side", type=int, default=256, help="pixels; 0 keeps the size (default: %(default)s)")
-    parser.add_argument("--quality", type=int, default=95, help="of jpeg and mp4, 1 to 100 (default: %(default)s)")
+    parser.add_argument("--quality", type=int, help="of jpeg and mp4, 1 to 100 (default: 95)")
     parser.add_argument(
         "--codec", choices=("jpeg", "mp4", "raw"), default="jpeg",
         help="how frames are stored: jpeg, fastest to read; mp4, a third to a seventh of the size; raw, exact pixels "

@@ -40,6 +40,8 @@ from vidrec.data.workfolder import Skipped
 from vidrec.errors import UsageError, VidrecError
 from vidrec.labels import ClassList
 
+_QUALITY = 95
+
 
 def convert(
     dataset: str,
@@ -50,7 +52,7 @@ def convert(
     name: str | None = None,
     workers: int | None = None,
     short_side: int = 256,
-    quality: int = 95,
+    quality: int | None = None,
     codec: str = "jpeg",
     videos_per_shard: int = 64,
     seed: int = 0,
@@ -72,7 +74,7 @@ def convert(
       name: of the data set; by default that of the annotation format, or of `root` for one's own lists.
       workers: processes; one per core by default.
       short_side: larger videos are made smaller to this short side, in pixels; 0 keeps every size.
-      quality: of the codecs jpeg and mp4, 1 to 100.
+      quality: of the codecs jpeg and mp4, 1 to 100; 95 by default.
       codec: one of `schema.CODECS`.
       videos_per_shard: at most so many videos share a file.
       seed: of the order of the records.
@@ -94,7 +96,7 @@ def convert(
         **_recorded(effective_options(dataset, options)),
         "short_side": short_side,
         "codec": codec,
-        "quality": quality,
+        "quality": _QUALITY if quality is None else quality,
         "videos_per_shard": videos_per_shard,
         "seed": seed,
         "image_library": images.BACKEND,  # each encodes JPEG a little differently
@@ -144,16 +146,18 @@ def _check_root(dataset: str, root: Path) -> None:
 
 
 def _check_arguments(
-    out: Path, workers: int | None, short_side: int, quality: int, codec: str, videos_per_shard: int, seed: int
+    out: Path, workers: int | None, short_side: int, quality: int | None, codec: str, videos_per_shard: int, seed: int
 ) -> None:
     if out.exists() and not out.is_dir():
         raise VidrecError(f"{out} is a file; choose a folder with --out")
     if codec not in schema.CODECS:
         raise UsageError(f"--codec {codec}: choose one of {', '.join(schema.CODECS)}")
+    if codec == "raw" and quality is not None:
+        raise UsageError("--quality has no effect with --codec raw, which keeps exact pixels; leave one out")
     for flag, value, least, most in (
         ("--workers", 1 if workers is None else workers, 1, 4096),
         ("--short-side", short_side, 0, 1 << 14),
-        ("--quality", quality, 1, 100),
+        ("--quality", _QUALITY if quality is None else quality, 1, 100),
         ("--videos-per-shard", videos_per_shard, 1, 1 << 20),
         ("--seed", seed, 0, (1 << 63) - 1),
     ):

@@ -72,21 +72,20 @@ def read_annotations(dataset: str, annotations: Path, options: dict[str, Any]) -
 
 
 def effective_options(dataset: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Fills in a reader's defaults; an option that it does not have is a `UsageError` unless at its default."""
+    """Fills in a reader's defaults; an option that has no effect is a `UsageError`, None is none."""
     known = _defaults(READERS[dataset]) if dataset in READERS else {}
-    for name, value in options.items():
-        if value is not None and name not in known and value not in _all_defaults(name):
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in known:
             raise UsageError(f"--{name.replace('_', '-')} does not apply to data set format '{dataset}'; leave it out")
-    return known | {name: value for name, value in options.items() if name in known and value is not None}
+    if {"label_order", "classes"} <= given.keys():
+        raise UsageError("--label-order has no effect with --classes, whose file is in label order; leave one out")
+    return known | given
 
 
 def _defaults(reader: Callable) -> dict[str, Any]:
     parameters = inspect.signature(reader).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.kind == parameter.KEYWORD_ONLY}
-
-
-def _all_defaults(name: str) -> list[Any]:
-    return [defaults[name] for reader in READERS.values() if name in (defaults := _defaults(reader))]
 
 
 def _check_unique(annotations: Path, entries: list[Entry]) -> None:

@@ -98,13 +98,11 @@ def order_classes(names: Iterable[str], label_order: str, classes: str | None = 
       classes: a text file with one class name per line in label order, which decides alone and may have more names.
 
     Raises:
-      UsageError: no such order, or both are given. VidrecError: no such file; an empty or repeated class name in it.
+      UsageError: no such order, or no such file. VidrecError: an empty or repeated class name.
     """
     if label_order not in ("sorted", "file"):
         raise UsageError(f"--label-order {label_order}: choose 'sorted' or 'file'")
     if classes is not None:
-        if label_order != "sorted":
-            raise UsageError("--label-order has no effect with --classes, whose file is in label order; leave one out")
         return read_names(Path(classes))
     distinct = dict.fromkeys(names)
     return ClassList(sorted(distinct) if label_order == "sorted" else distinct)
