@@ -1,5 +1,7 @@
 """What every implementation must do: the reference is held to the definition, the others to the reference."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -166,6 +168,8 @@ def test_displacements_stay_in_the_window_and_confidences_are_cosines():
     [
         ({"patch": 4}, "patch=4"),
         ({"patch": -1}, "patch=-1"),
+        ({"patch": True}, "patch=True must be a Python integer"),
+        ({"patch": 3.0}, "patch=3.0 must be a Python integer"),
         ({"sigma": 0.0}, "sigma=0.0"),
         ({"tau": -1.0}, "tau=-1.0"),
         ({"gaussian": "papr"}, "is not one of code, paper"),
@@ -177,6 +181,32 @@ def test_wrong_arguments(options, named):
         match(*maps(WHOLE), **{"patch": 3, **options})
 
 
+@pytest.mark.parametrize("name", ["patch", "sigma", "tau"])
+def test_settings_that_are_traced(name):
+    with pytest.raises(ValueError, match=f"{name}.* must be a Python"):
+        jax.eval_shape(lambda value: match(*maps(WHOLE), **{"patch": 3, name: value}), 3)
+
+
+def test_numpy_s_numbers_are_settings():
+    found = match_now(*maps(WHOLE), patch=np.int64(3), tau=np.float32(0.5))
+    jax.tree.map(np.testing.assert_array_equal, found, match_now(*maps(WHOLE), patch=3, tau=0.5))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "complex64"])
+def test_maps_that_are_not_real(dtype):
+    with pytest.raises(ValueError, match=f"f2 is {dtype} and must be of floats or integers"):
+        match(jnp.ones(WHOLE), jnp.ones(WHOLE, dtype), patch=3)
+
+
+@pytest.mark.parametrize("implementation", [*FAST, "reference"])
+def test_results_are_float32_where_64_bits_are_on(implementation):
+    with jax.enable_x64(True):
+        f = jax.ShapeDtypeStruct(WHOLE, jnp.float32)
+        for operation in (match, local_correlation):
+            found = jax.eval_shape(partial(operation, patch=3, implementation=implementation), f, f)
+            assert {value.dtype for value in jax.tree.leaves(found)} == {jnp.dtype("float32")}
+
+
 def test_integer_features_are_compared_as_floats():
     f1, f2 = (jnp.round(10 * f) for f in maps(WHOLE))
     whole = match_now(f1.astype(jnp.int32), f2.astype(jnp.int32), patch=3)
@@ -185,7 +215,7 @@ def test_integer_features_are_compared_as_floats():
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 2), (1, 0, 4, 2), (1, 4, 4, 0)])
 def test_empty_maps(shape):
-    with pytest.raises(ValueError, match=r"must be feature maps \[N, H, W, C\]"):
+    with pytest.raises(ValueError, match=r"must be feature maps \[N, H, W, C\] .* without a size of zero"):
         match(jnp.ones(shape), jnp.ones(shape), patch=3)
 
 

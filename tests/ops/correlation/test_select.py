@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from vidrec.ops.correlation import api, match
-from vidrec.ops.correlation.select import HOPPER, TPUS, select
+from vidrec.ops.correlation.select import HOPPER, TPUS, select, split_over
 
 SIZE = (28, 28, 64, 15)
 
@@ -55,6 +55,18 @@ def test_what_kernels_do_not_serve(platform, kind):
     assert choose(relu=False) == ("dense", f"pallas_{platform} needs relu=True")
     assert choose(relu=False, operation="correlate").name == f"pallas_{platform}"
     assert "float16" in choose("float16").reason
+    assert "symbolic" in choose(pairs=jax.export.symbolic_shape("n")[0]).reason
+    with jax.enable_x64(True):
+        assert "jax_enable_x64 is on" in choose().reason
+
+
+def test_explicit_axes_are_split_as_the_features_are_whatever_their_names():
+    explicit = AbstractMesh((2, 4), ("x", "data"), axis_types=(AxisType.Explicit, AxisType.Auto))
+    for own, parts in (((), 4), (("x",), 8)):
+        assert split_over(explicit, own) == parts
+        assert select("tpu", "TPU v4", "bfloat16", *SIZE, mesh=explicit, pairs=8, own=own).name == "pallas_tpu"
+    whole = AbstractMesh((2,), ("x",), axis_types=(AxisType.Explicit,))
+    assert select("tpu", "TPU v4", "bfloat16", *SIZE, mesh=whole, pairs=8, own=("x",)).name == "pallas_tpu"
 
 
 def test_pairs_are_split_over_the_batch_axes_of_a_mesh():
@@ -65,7 +77,10 @@ def test_pairs_are_split_over_the_batch_axes_of_a_mesh():
     assert choose(mesh(data=8)).name == "pallas_tpu"
     assert choose(mesh(data=2, fsdp=4, model=2), 16).name == "pallas_tpu"
     assert choose(mesh(data=2, fsdp=4), 12) == ("dense", "12 pairs do not split over 8 devices")
-    assert choose(mesh(x=8), 16) == ("dense", "none of the mesh's axes ('x',) is called data or fsdp")
+    name, reason = choose(mesh(x=8), 16)
+    assert name == "dense"
+    assert "none of the mesh's axes ('x',) is called data or fsdp" in reason
+    assert "check_vma=False" in reason
     assert choose(mesh(x=1), 7).name == "pallas_tpu"
     inside = AbstractMesh((8,), ("data",), axis_types=(AxisType.Manual,))
     assert choose(inside, 7).name == "pallas_tpu"  # the surrounding shard_map has split the pairs
@@ -80,7 +95,7 @@ def test_a_named_kernel_that_cannot_run_is_refused(name, needs):
 
 
 def test_the_reason_is_told_once(caplog, monkeypatch):
-    monkeypatch.setattr(api, "surroundings", lambda features: ("gpu", "NVIDIA A100", None))
+    monkeypatch.setattr(api, "surroundings", lambda *features: ("gpu", "NVIDIA A100", None))
     api.tell.cache_clear()
     f = jnp.ones((1, 4, 4, 8))
     for _ in range(2):

@@ -150,8 +150,8 @@ def test_small_maps_of_any_shape(operation, shape, patch, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", ["match", "correlate"])
 def test_nothing_is_read_before_it_is_written(operation):
-    """A simulation of the memory and its transfers, which starts with NaN everywhere and raises at races."""
-    interpret = pltpu.InterpretParams(detect_races=True)
+    """A simulation of the memory and its transfers, which starts with NaN everywhere and raises if two cores race."""
+    interpret = pltpu.InterpretParams(detect_races=True, num_cores_or_threads=2)
     assert_equals_the_reference(operation, *features(SMALL), patch=3, interpret=interpret)
 
 

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from tests.quick import jit
-from vidrec.ops.correlation import match, reference, tpu
+from vidrec.ops.correlation import local_correlation, match, reference, tpu
 
 SETTINGS = {"patch": 5, "sigma": 5.0, "tau": 0.1, "amplitude": 1.0, "relu": True}
 KERNEL = partial(tpu.match, interpret=True)
@@ -67,10 +67,23 @@ def test_export_takes_the_kernels_of_the_platform(platform, kind, cores, lowered
         assert kernel not in here
 
 
+@pytest.mark.parametrize("operation", [match, local_correlation])
+def test_the_number_of_pairs_may_be_symbolic(operation):
+    f1, f2 = ONE[:, 0], TWO[:, 0]
+    maps = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("n"), *f1.shape[1:]), f1.dtype)
+
+    def run(*maps):
+        values, pull = jax.vjp(partial(operation, patch=3), *maps)
+        return values, pull(values)
+
+    found = jax.export.export(jit(run))(maps, maps).call(f1, f2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, jit(run)(f1, f2))
+
+
 CHILD = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from vidrec.ops.correlation import api, match
+from vidrec.ops.correlation import api, local_correlation, match
 
 def loss(f1, f2, implementation):
     displacement, confidence = match(f1, f2, patch=5, tau=0.1, implementation=implementation)
@@ -83,10 +96,26 @@ expected = jax.jit(lambda *maps: gradients(*maps, "dense"))(f1, f2)
 def assert_right(found):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)
 
+# One map varies, the other does not or is a constant.
+mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+split, once = PartitionSpec("data"), f2[:1]
+for operation in (local_correlation, lambda *maps, **settings: match(*maps, **settings)[1]):
+    correlate = lambda a, b: operation(a, b, patch=5).sum(tuple(range(3, operation(a, b, patch=5).ndim)))
+    run = lambda *maps: jax.shard_map(correlate, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=split)(*maps)
+    halves = lambda b: sum(correlate(f1[i : i + 1], b).sum() for i in range(2))
+    found = jax.jit(jax.grad(lambda b: run(f1[:2], b).sum()))(once)
+    np.testing.assert_allclose(found, jax.grad(halves)(once), atol=1e-4)
+
+# Of an explicit axis any name will do, and one map may be a constant.
+for kinds in ((AxisType.Auto, AxisType.Explicit), (AxisType.Explicit, AxisType.Auto)):
+    mixed = jax.make_mesh((1, 2), ("data", "x"), axis_types=kinds)
+    found = match(np.asarray(f1), jax.device_put(f2, NamedSharding(mixed, PartitionSpec("x"))), patch=5)[1]
+    np.testing.assert_allclose(found, match(f1, f2, patch=5)[1], atol=1e-5)
+    assert kinds[1] == AxisType.Auto or found.sharding.spec[0] == "x"
+
 # What is traced is for a TPU, what runs is the other branch, on each device's half of the pairs.
 here = api.surroundings
-api.surroundings = lambda features: ("tpu", "TPU v4", here(features)[2])
-split = PartitionSpec("data")
+api.surroundings = lambda *features: ("tpu", "TPU v4", here(*features)[2])
 for kind in (AxisType.Auto, AxisType.Explicit):
     mesh = jax.make_mesh((2,), ("data",), axis_types=(kind,))
     maps = jax.device_put((f1, f2), NamedSharding(mesh, split))

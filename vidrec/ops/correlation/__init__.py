@@ -34,6 +34,9 @@ Positions outside the map score zero; how many a window has, and the sum of thei
     pallas_tpu   kernels for TPU v4, v5e, v5p, v6e and 7x (module `tpu`)
     pallas_gpu   kernels for Hopper GPUs (module `gpu`)
 
+Features that are not numbers (NaN) make the results that depend on them NaN in the first three; a kernel's maximum may
+lose them, so look for them in the displacement and not in the confidence alone.
+
 `select` says which runs where; `implementation=` names one, and one that cannot run is refused. Under a mesh each
 device computes its own pairs, split over the axes "data" and "fsdp" or, of an explicit mesh, as the features are. The
 mesh is that of `jax.set_mesh` or of the features; `in_shardings` of jax.jit alone do not tell it while tracing, so call

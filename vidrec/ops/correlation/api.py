@@ -4,6 +4,7 @@ import functools
 import importlib
 import logging
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -49,9 +50,10 @@ def local_correlation(
       implementation: a name of `IMPLEMENTATIONS`; None picks.
 
     Raises:
-      ValueError: an even or non-positive patch, an unknown implementation, features of different or wrong shapes.
+      ValueError: an even or non-positive patch, an unknown implementation, features of different or wrong shapes or
+        types.
     """
-    f1, f2 = check_maps(f1, f2, patch)
+    f1, f2, patch = *check_maps(f1, f2), check_patch(patch)
     return run("correlate", implementation, f1, f2, patch=patch)
 
 
@@ -76,7 +78,7 @@ def match(
 
     Args:
       patch: side of the window, odd.
-      sigma: width of the Gaussian in pixels.
+      sigma: width of the Gaussian in pixels; a Python number, like tau: what is compiled depends on both.
       tau: temperature of the softmax.
       gaussian: "code" (the authors' code: exp(-d^2 / (2 sigma^2))) or "paper" (exp(-d^2 / sigma^2) / (sqrt(2 pi)
         sigma), which makes the softmax twelve times as soft at sigma = 5).
@@ -85,11 +87,10 @@ def match(
       implementation: a name of `IMPLEMENTATIONS`; None picks.
 
     Raises:
-      ValueError: a wrong argument, or features of different or wrong shapes.
+      ValueError: a wrong argument, or features of different or wrong shapes or types.
     """
-    f1, f2 = check_maps(f1, f2, patch)
-    if not (sigma > 0 and tau > 0):
-        raise ValueError(f"sigma={sigma}, tau={tau}: both must be positive")
+    f1, f2, patch = *check_maps(f1, f2), check_patch(patch)
+    sigma, tau = check_number("sigma", sigma), check_number("tau", tau)
     if gaussian not in GAUSSIANS:
         raise ValueError(f"gaussian={gaussian!r} is not one of {', '.join(GAUSSIANS)}")
     if normalize:
@@ -108,14 +109,35 @@ def unit_length(f: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
     return (wide * jax.lax.rsqrt(jnp.sum(jnp.square(wide), -1, keepdims=True) + 1e-6)).astype(f.dtype)
 
 
+def check_patch(patch: Any) -> int:
+    """The side of a window; raises ValueError unless the window has a middle."""
+    if isinstance(patch, bool) or not hasattr(patch, "__index__") or isinstance(patch, jax.core.Tracer):
+        raise ValueError(f"patch={patch} must be a Python integer: what is compiled depends on it")
+    side = operator.index(patch)
+    if side < 1 or side % 2 == 0:
+        raise ValueError(f"patch={side} must be odd and positive, so that the window has a middle")
+    return side
+
+
+def check_number(name: str, value: Any) -> float:
+    """A setting as a Python number; raises ValueError unless it is known while tracing, and positive."""
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(f"{name} is traced and must be a Python number: name it in static_argnames of jax.jit")
+    if not value > 0:
+        raise ValueError(f"{name}={value} must be positive")
+    return float(value)
+
+
 def check_maps(
-    f1: Float[Array, "..."], f2: Float[Array, "..."], patch: int
+    f1: Float[Array, "..."], f2: Float[Array, "..."]
 ) -> tuple[Float[Array, "n h w c"], Float[Array, "n h w c"]]:
-    """Both maps in one floating type; raises ValueError unless they are alike and the window has a middle."""
-    if not isinstance(patch, int) or patch < 1 or patch % 2 == 0:
-        raise ValueError(f"patch={patch} must be odd and positive, so that the window has a middle")
-    if f1.ndim != 4 or f1.shape != f2.shape or 0 in f1.shape[1:]:
-        raise ValueError(f"f1 {list(f1.shape)} and f2 {list(f2.shape)} must be feature maps [N, H, W, C] of one shape")
+    """Both maps in one floating type; raises ValueError unless they are alike, real, and not empty."""
+    if f1.ndim != 4 or f1.shape != f2.shape or 0 in f1.shape:
+        shapes = f"f1 {list(f1.shape)} and f2 {list(f2.shape)}"
+        raise ValueError(f"{shapes} must be feature maps [N, H, W, C] of one shape without a size of zero")
+    for name, dtype in (("f1", f1.dtype), ("f2", f2.dtype)):
+        if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+            raise ValueError(f"{name} is {dtype} and must be of floats or integers: cast it by {name}.astype(float32)")
     dtype = jnp.result_type(f1, f2)
     if not jnp.issubdtype(dtype, jnp.floating):
         dtype = jnp.float32
@@ -128,9 +150,7 @@ def run(operation: str, implementation: str | None, f1: Array, f2: Array, **sett
     platform, kind, mesh = surroundings(f1, f2)
     pairs, height, width, channels = f1.shape
     patch, relu, own = settings["patch"], settings.get("relu", True), explicit_split(f1, f2)
-    case = Case(
-        platform, kind, f1.dtype, height, width, channels, patch, relu, mesh, pairs, operation, checked, own
-    )
+    case = Case(platform, kind, f1.dtype, height, width, channels, patch, relu, mesh, pairs, operation, checked, own)
     name = choose(implementation, case)
     compute = load(name, operation, settings)
     kernel = name.startswith("pallas")
@@ -144,9 +164,15 @@ def run(operation: str, implementation: str | None, f1: Array, f2: Array, **sett
     # A kernel is not split by itself, and on explicit axes nothing is that moves positions.
     axes = batch_axes(mesh, own)
     split = PartitionSpec(axes if pairs % split_over(mesh, own) == 0 else own)
-    if explicit:  # only explicit axes are named in the type of an array
-        f1, f2 = jax.sharding.reshard((f1, f2), NamedSharding(mesh, PartitionSpec(own)))
-    return jax.shard_map(compute, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(f1, f2)
+    parted = jax.shard_map(compute, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+
+    @jax.jit  # which brings a map that is on no mesh yet to that of the other
+    def whole(*maps: Array) -> Any:
+        if explicit:  # only explicit axes are named in the type of an array
+            maps = jax.sharding.reshard(maps, NamedSharding(mesh, PartitionSpec(own)))
+        return parted(*maps)
+
+    return whole(f1, f2)
 
 
 def varying_alike(f1: Array, f2: Array) -> tuple[Array, Array, bool]:

@@ -58,9 +58,7 @@ def make_block(row: Any, rows: int, height: int, width: int, patch: int) -> Bloc
     return Block(row, rows, keys_row, dy, jnp.asarray(dx), inside)
 
 
-def over_blocks(
-    step: Callable[[Block, Any], tuple[Any, Queries]], carry: Any, f1: Maps, patch: int
-) -> tuple[Any, Any]:
+def over_blocks(step: Callable[[Block, Any], tuple[Any, Queries]], carry: Any, f1: Maps, patch: int) -> tuple[Any, Any]:
     """Runs (block, carry) -> (carry, queries) over f1 from top to bottom; the last carry, and maps [N, H, W, ...]."""
     height, width = f1.shape[1:3]
     rows = rows_per_block(f1)

@@ -1,4 +1,9 @@
-"""The gradient of a tile of scores, and what it takes of each query: the arithmetic of `match`'s backward pass."""
+"""The gradient of a tile of scores, and what it takes of each query: the arithmetic of `match`'s backward pass.
+
+Positions are columns and rows of the map, not offsets from the query, so (p - mean) . gradient is a difference of
+numbers as large as the map is wide. In float32 this leaves an error of about 2e-4 of the gradient's size on a map 70
+wide where gradients cancel (true values of about 1e-25).
+"""
 
 from functools import partial
 from typing import Any, NamedTuple

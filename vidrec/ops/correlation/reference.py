@@ -42,7 +42,8 @@ def sum_neighbours(
     padded = jnp.pad(scores, ((0, 0), (padding, padding), (padding, padding), (0, 0), (0, 0)))
     height, width = (n - dilation * (kernel - 1) for n in padded.shape[1:3])
     taps = range(0, dilation * kernel, dilation)
-    return sum((padded[:, i : i + height : stride, j : j + width : stride] for i in taps for j in taps), jnp.zeros(()))
+    parts = (padded[:, i : i + height : stride, j : j + width : stride] for i in taps for j in taps)
+    return sum(parts, jnp.zeros((), scores.dtype))
 
 
 def match(

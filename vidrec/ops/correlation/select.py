@@ -86,6 +86,10 @@ def wrong_device(name: str, case: Case) -> str | None:
 
 def wrong_features(name: str, case: Case) -> str | None:
     """Settings or sizes that the kernel does not serve."""
+    if jax.config.jax_enable_x64:
+        return f"jax_enable_x64 is on, and {name} is compiled without 64-bit numbers"
+    if case.pairs is not None and not isinstance(case.pairs, int):
+        return f"the number of pairs is symbolic, and {name} is compiled for a known one"
     if case.operation == "match" and not case.relu:
         return f"{name} needs relu=True"
     if name == "pallas_tpu":
@@ -103,9 +107,10 @@ def wrong_mesh(case: Case) -> str | None:
         return "a kernel runs only in a shard_map with check_vma=False"
     if case.mesh is None or case.mesh.size == 1 or not free_axes(case.mesh):
         return None
-    if not batch_axes(case.mesh, case.own) and AxisType.Auto in case.mesh.axis_types:
+    auto = axes_of(case.mesh, AxisType.Auto)
+    if auto and not batch_axes(case.mesh, case.own):
         return (
-            f"none of the mesh's axes {free_axes(case.mesh)} is called {' or '.join(BATCH_AXES)}; over others, split "
+            f"none of the mesh's axes {auto} is called {' or '.join(BATCH_AXES)}; over others, split "
             "the pairs by a shard_map with check_vma=False"
         )
     parts = split_over(case.mesh, case.own)
@@ -116,14 +121,18 @@ def wrong_mesh(case: Case) -> str | None:
 
 def free_axes(mesh: AbstractMesh) -> tuple[str, ...]:
     """The axes that no surrounding shard_map has split already."""
-    types = zip(mesh.axis_names, mesh.axis_types, strict=True)
-    return tuple(axis for axis, kind in types if kind != AxisType.Manual)
+    return axes_of(mesh, AxisType.Auto, AxisType.Explicit)
+
+
+def axes_of(mesh: AbstractMesh, *kinds: AxisType) -> tuple[str, ...]:
+    """The axes of some kinds, in the mesh's order."""
+    return tuple(axis for axis, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind in kinds)
 
 
 def batch_axes(mesh: AbstractMesh, own: tuple[str, ...]) -> tuple[str, ...]:
     """The free axes that pairs are split over: explicit ones they are split over already, others by their names."""
-    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    return (*own, *(axis for axis in BATCH_AXES if types.get(axis) == AxisType.Auto))
+    auto = axes_of(mesh, AxisType.Auto)
+    return (*own, *(axis for axis in BATCH_AXES if axis in auto))
 
 
 def split_over(mesh: AbstractMesh, own: tuple[str, ...]) -> int:
@@ -140,11 +149,11 @@ def explicit_split(*features: Any) -> tuple[str, ...]:
 
 
 def surroundings(*features: Any) -> tuple[str, str, AbstractMesh | None]:
-    """(platform, device kind, mesh) of the code that is being traced: of the mesh in `jax.set_mesh`, or of the first one
+    """(platform, device kind, mesh) of the code that is being traced: of the mesh in `jax.set_mesh`, or of the first
     that features are sharded over, else the default device and no mesh.
 
-    What `in_shardings` of jax.jit say is not known while tracing: such a function is called in `jax.set_mesh`. A mesh of
-    a topology that is only compiled for has a platform, too, when the default is a CPU.
+    What `in_shardings` of jax.jit say is not known while tracing: such a function is called in `jax.set_mesh`. A mesh
+    of a topology that is only compiled for has a platform, too, when the default is a CPU.
     """
     meshes = (jax.sharding.get_abstract_mesh(), *(jax.typeof(f).sharding.mesh for f in features))
     mesh = next((mesh for mesh in meshes if not mesh.empty), meshes[0])
