@@ -1,6 +1,7 @@
 """Video files of several kinds, whole and damaged, and folders of pictures."""
 
 import builtins
+import re
 from pathlib import Path
 
 import av
@@ -22,14 +23,16 @@ def moving(count: int = 24, height: int = 48, width: int = 64) -> np.ndarray:
     return frames
 
 
-def write_any(path: Path, codec: str, frames: np.ndarray, pixels: str = "yuv420p") -> Path:
+def write_any(
+    path: Path, codec: str, frames: np.ndarray, pixels: str = "yuv420p", container: str | None = None, **options: str
+) -> Path:
     """Writes a video of the kind that the suffix and codec name."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=12)
+    with av.open(str(path), "w", format=container, options=options) as file:
+        stream = file.add_stream(codec, rate=12)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        file.mux(stream.encode(None))
     return path
 
 
@@ -55,6 +58,7 @@ def test_every_kind_gives_all_frames(videos: dict[str, Path], suffix: str):
     assert np.abs(frames.astype(int) - moving()).mean() < 12
     assert video.fps == pytest.approx(12, rel=0.02)
     assert video.promised in (23, 24, 25)
+    assert video.length_known
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi", ".mkv"])
@@ -76,6 +80,68 @@ def test_videos_overwritten_by_zeros_are_refused(videos: dict[str, Path], tmp_pa
     broken.write_bytes(content)
     with pytest.raises(VidrecError, match=f"zeros{suffix}"):
         read_video(broken).array()
+
+
+LIVE = {
+    "live.webm": ("libvpx-vp9", "webm", {"live": "1"}),
+    "live.mkv": ("libx264", "matroska", {"live": "1"}),
+    "fragments.mp4": ("libx264", "mp4", {"movflags": "frag_every_frame+empty_moov+default_base_moof"}),
+    "a.ts": ("mpeg2video", "mpegts", {}),
+    "a.m2ts": ("mpeg2video", "mpegts", {"mpegts_m2ts_mode": "1"}),
+}
+
+
+def write_live(path: Path) -> Path:
+    """Writes a file whose container does not say how long it is."""
+    codec, container, options = LIVE[path.name]
+    return write_any(path, codec, moving(), container=container, **options)
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_files_without_a_length_are_refused_where_they_end_within_a_frame(tmp_path: Path, name: str):
+    whole = write_live(tmp_path / name)
+    video = read_video(whole)
+    assert not video.length_known
+    assert len(video.array()) == 24
+    content, told, quiet = whole.read_bytes(), 0, []
+    for size in range(len(content) // 2, len(content), 13 if "live" in name else 37):
+        cut = tmp_path / f"cut-{name}"
+        cut.write_bytes(content[:size])
+        try:
+            video = read_video(cut)
+        except VidrecError as error:
+            assert re.search(rf"cut-{name} is cut off: it ends within|cannot open video .*cut-{name}", str(error))  # noqa: PT017
+            told += 1
+        else:
+            assert not video.length_known
+            quiet.append(size)
+    assert told > 15 * len(quiet)  # a cut between two frames or packets is like an end
+
+
+def test_a_live_file_may_end_with_more_than_frames(tmp_path: Path):
+    content = write_live(tmp_path / "live.webm").read_bytes()
+    void = b"\xec\x90" + bytes(16)  # an element of 16 bytes that mean nothing
+    for name, end, frames in (("void.webm", void, 24), ("zeros.webm", bytes(100), 24)):
+        (tmp_path / name).write_bytes(content + end)
+        assert len(read_video(tmp_path / name).array()) == frames
+    (tmp_path / "cut.webm").write_bytes(content + void[:-1])
+    with pytest.raises(VidrecError, match="is cut off"):
+        read_video(tmp_path / "cut.webm")
+
+
+def test_pictures_that_move_do_not_say_how_many_they_are(tmp_path: Path):
+    video = read_video(write_any(tmp_path / "a.gif", "gif", moving(), "rgb8"))
+    assert not video.length_known  # counted by going through the file
+    assert len(video.array()) == 24
+
+
+def test_a_recording_may_begin_within_a_packet(tmp_path: Path):
+    content = write_live(tmp_path / "a.ts").read_bytes()
+    (tmp_path / "late.ts").write_bytes(content[100:])
+    assert not read_video(tmp_path / "late.ts").length_known
+    (tmp_path / "cut.ts").write_bytes(content[100:-50])
+    with pytest.raises(VidrecError, match="is cut off"):
+        read_video(tmp_path / "cut.ts")
 
 
 def test_clips_cut_without_coding_them_again_are_whole(tmp_path: Path):

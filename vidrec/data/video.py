@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from vidrec.data import images
+from vidrec.data import fileend, images
 from vidrec.data.images import Frame
 from vidrec.data.openfiles import reading
 from vidrec.errors import VidrecError
@@ -28,6 +28,10 @@ _BESIDE_FLOW = ("img_", "")
 _MARGIN = 0.1
 # With sound in the file its duration says less about the pictures: the sound may be longer.
 _MARGIN_WITH_SOUND = 0.5
+# Containers (FFmpeg's names) whose header counts the frames, or has the duration. Of others, and of these where it is
+# not there, FFmpeg takes the duration from the last frames that it finds: less of them in a file that was cut off.
+_COUNTING = ("mov,mp4,m4a,3gp,3g2,mj2", "avi")
+_TIMING = ("matroska,webm", "asf", "flv")
 
 
 @dataclass
@@ -37,15 +41,18 @@ class VideoFrames:
     Attributes:
       path: of the file or folder.
       frames: its frames in order, uint8 RGB `[H, W, 3]`, decoded one by one; can be gone through once. Raises
-        VidrecError where decoding fails, where there is no frame, and at the end where the file was cut off.
+        VidrecError where decoding fails, where there is no frame, and at the end where frames are missing.
       fps: frames per second, 0 where unknown.
       promised: number of frames by the header (by its duration where it does not count them), 0 where unknown.
+      length_known: whether the file says how long it is. Where it does not, as live WebM, fragmented MP4 and
+        MPEG-TS, a file that was cut off between two frames looks like a whole one.
     """
 
     path: Path
     frames: Iterator[Frame]
     fps: float
     promised: int
+    length_known: bool = True
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames
@@ -61,8 +68,8 @@ def read_video(path: str | Path) -> VideoFrames:
     """Opens a video file, or a folder of pictures in the order of their numbers.
 
     Raises:
-      VidrecError: there is no such file, it is not a video, or PyAV is not installed; `openfiles.Unreadable`: the
-        system does not let it be read.
+      VidrecError: there is no such file, it is not a video, it does not say how long it is and ends within a frame,
+        or PyAV is not installed; `openfiles.Unreadable`: the system does not let it be read.
     """
     path = Path(path)
     with reading(path):
@@ -87,7 +94,15 @@ def read_video(path: str | Path) -> VideoFrames:
     rate = stream.average_rate or stream.guessed_rate
     fps = float(rate) if rate else 0.0
     promised, margin = _promised(container, stream, fps)
-    return VideoFrames(path, _decode(path, container, margin * promised), fps, promised)
+    name = container.format.name
+    length_known = bool((stream.frames and name in _COUNTING) or (promised and name in _TIMING))
+    if not length_known:
+        with reading(path):
+            cut_off = fileend.is_cut_off(path, name)
+        if cut_off:
+            container.close()
+            raise VidrecError(f"video {path} is cut off: it ends within a frame; get it again")
+    return VideoFrames(path, _decode(path, container, margin * promised), fps, promised, length_known)
 
 
 def _promised(container: Any, stream: Any, fps: float) -> tuple[int, float]:
