@@ -150,6 +150,21 @@ def test_archives_in_an_archive(tmp_path: Path, lists: Path, clip: bytes, as_fil
     check_hmdb51(outer if as_file else outer.parent, lists, tmp_path / "r")
 
 
+def test_a_video_that_an_archive_lacked_is_retried(tmp_path: Path, lists: Path, clip: bytes):
+    whole, root, out = hmdb51(tmp_path / "whole", clip), tmp_path / "hmdb", tmp_path / "r"
+    late = (whole / "wave" / "[2]_wave.avi").rename(tmp_path / "late.avi")
+    for name in CLASSES:
+        write(root / f"{name}.zip", zipped(whole / name))
+    assert len(convert("hmdb51", root, lists, out, workers=1).skipped) == 1
+    report = convert("hmdb51", root, lists, out, workers=1, retry_skipped=True)
+    assert (report.made, (out / ".convert").exists()) == (0, False)
+    late.rename(whole / "wave" / "[2]_wave.avi")
+    write(root / "wave.zip", zipped(whole / "wave"))
+    report = convert("hmdb51", root, lists, out, workers=1, retry_skipped=True)
+    assert (report.made, report.skipped) == (1, [])
+    check_hmdb51(root, lists, out)
+
+
 @pytest.mark.skipif(not any(map(shutil.which, archives.RAR_TOOLS)), reason="no program for RAR is on PATH")
 def test_rar_archives(tmp_path: Path, lists: Path, clip: bytes):
     whole = hmdb51(tmp_path / "whole", clip)
@@ -380,6 +395,7 @@ def test_the_command(tmp_path: Path, clip: bytes, capsys):
     assert report["labels"]["train"]["empty"] == ["turn left"]
     assert main(list(map(str, command))) == 0
     assert "is done already, nothing to do: 1 videos (train 1), 20 frames, 0 skipped" in capsys.readouterr().out
+    assert main([*map(str, command), "--retry-skipped"]) == 0
     assert main(["convert", "--dataset", "hmdb51", "--root", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
     assert "--annotations is missing" in capsys.readouterr().err
 

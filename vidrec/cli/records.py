@@ -62,6 +62,10 @@ def add_convert(verbs: Any) -> None:
         "--classes", help="file with one class name per line, in label order (instead of --label-order; for tsm, too)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order of records (default: %(default)s)")
+    parser.add_argument(
+        "--retry-skipped", action="store_true",
+        help="in a finished folder, make the shards again that lack a video which is there now",
+    )  # fmt: skip
 
 
 def _convert(args: argparse.Namespace) -> tuple[Any, str]:
@@ -73,7 +77,8 @@ def _convert(args: argparse.Namespace) -> tuple[Any, str]:
             args.dataset, args.root, args.annotations, args.out,
             workers=args.workers, short_side=args.short_side, quality=args.quality, codec=args.codec,
             videos_per_shard=args.videos_per_shard, split_number=args.split_number,
-            label_order=args.label_order, classes=args.classes, seed=args.seed, progress=progress,
+            label_order=args.label_order, classes=args.classes, seed=args.seed,
+            retry_skipped=args.retry_skipped, progress=progress,
         )  # fmt: skip
     return report.as_dict(), report.text()
 

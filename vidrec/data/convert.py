@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from vidrec.data import archives, images, manifest, schema, workfolder
+from vidrec.data.convert_places import find_videos, shards_to_retry
 from vidrec.data.convert_report import ConvertReport, make_report
 from vidrec.data.convert_video import make_record
 from vidrec.data.datasets import (
     ARCHIVES,
-    FINDERS,
     OWN_LISTS,
     Annotations,
     effective_options,
@@ -56,6 +56,7 @@ def convert(
     codec: str = "jpeg",
     videos_per_shard: int = 64,
     seed: int = 0,
+    retry_skipped: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> ConvertReport:
@@ -78,6 +79,8 @@ def convert(
       codec: one of `schema.CODECS`.
       videos_per_shard: at most so many videos share a file.
       seed: of the order of the records.
+      retry_skipped: in a finished folder, makes the shards again in which a skipped video has its place, where that
+        video (or a damaged one) is there now.
       progress: called with (videos done, videos in all).
       options: of the annotation format (`split_number`, `label_order`, `classes`).
 
@@ -105,7 +108,7 @@ def convert(
     plan = make_plan(file_safe(name or default_name), settings, listed)
     try:
         with workfolder.locked(out):
-            made = _carry_out(plan, root, out, workers or usable_cores(), progress)
+            made = _carry_out(plan, root, out, workers or usable_cores(), progress, retry_skipped)
             return _report(out, plan, listed, made)
     except OSError as error:
         raise VidrecError(_storage_trouble(error, out)) from None
@@ -165,14 +168,19 @@ def _check_arguments(
             raise UsageError(f"{flag} {value}: should be from {least} to {most}")
 
 
-def _carry_out(plan: Plan, root: Path, out: Path, workers: int, progress: Progress | None) -> int:
+def _carry_out(plan: Plan, root: Path, out: Path, workers: int, progress: Progress | None, retry_skipped: bool) -> int:
     """Makes what is missing; returns the number of shards made."""
-    if workfolder.load_finished(plan, out) is not None:
-        return 0
+    finished = workfolder.load_finished(plan, out)
+    if finished is not None:
+        again = shards_to_retry(plan, finished.skipped, root, out) if retry_skipped else []
+        if not again:
+            workfolder.clear(out)
+            return 0
+        workfolder.reopen(plan, out, finished, again)
     notes = workfolder.start(plan, out)
     missing = [shard for shard in plan.shards if shard.file not in notes]
     skipped = [skip for note in notes.values() for skip in note.skipped]
-    tasks = [_Task(shard, found) for shard, found in zip(missing, _find(plan, missing, root, out), strict=True)]
+    tasks = [_Task(shard, found) for shard, found in zip(missing, find_videos(plan, missing, root, out), strict=True)]
     work = partial(_convert_shard, root=root, out=out, settings=plan.settings, classes=plan.classes)
     done = plan.videos - sum(len(shard.entries) for shard in missing)
     results = run_tasks(work, tasks, workers=workers, done=done, total=plan.videos, progress=progress)
@@ -197,18 +205,6 @@ class _Task:
 
     shard: ShardPlan
     found: dict[str, str]
-
-
-def _find(plan: Plan, shards: list[ShardPlan], root: Path, out: Path) -> list[dict[str, str]]:
-    """Of each shard the videos that lie elsewhere than listed, after unpacking what is still in archives."""
-    dataset, roots = plan.settings["dataset"], [root]
-    if shards and dataset in ARCHIVES:
-        unpacked = workfolder.unpack(out, archives.find_archives(root, ARCHIVES[dataset](plan.classes)))
-        roots = [folder.absolute() for folder in (root, unpacked) if folder.is_dir()]
-    if not shards or dataset not in FINDERS:
-        return [{} for _ in shards]
-    found = FINDERS[dataset]([entry for shard in shards for entry in shard.entries], roots)
-    return [{entry.path: found[entry.path] for entry in shard.entries if entry.path in found} for shard in shards]
 
 
 def _convert_shard(

@@ -58,13 +58,14 @@ class ConvertReport:
         splits = ", ".join(f"{split} {videos}" for split, videos in self.videos.items())
         content = f"{sum(self.videos.values())} videos ({splits}), {self.frames} frames, {self._skipped_text()}"
         if not self.made:
-            return f"{self.out} is done already, nothing to do: {content}"
+            return "\n".join([f"{self.out} is done already, nothing to do: {content}", *self._way_out()])
         lines = [
             f"{self.out}: {content}",
             *(f"skipped {skip['path']}: {skip['why']}" for skip in self.skipped[:_SHOWN]),
         ]
         if len(self.skipped) > _SHOWN:
             lines.append(f"... and {len(self.skipped) - _SHOWN} more, listed in {manifest.FILE_NAME}")
+        lines += self._way_out()
         lines += [self._split_text(split) for split in self.videos]
         lines.append(
             f"classes: {self.classes['number']}, label order {self.classes['order']}, digest {self.classes['digest']}"
@@ -72,6 +73,10 @@ class ConvertReport:
         lines += [f"mirror pair: {one} <-> {other}" for one, other in self.mirror_pairs]
         lines += [f"one-sided, never flip: {name}" for name in self.one_sided]
         return "\n".join(lines)
+
+    def _way_out(self) -> list[str]:
+        way_out = "when skipped videos have been put right, run again with --retry-skipped: it makes their shards again"
+        return [way_out] if self.skipped else []
 
     def _skipped_text(self) -> str:
         kinds = [skip["kind"] for skip in self.skipped]

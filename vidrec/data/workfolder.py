@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -68,13 +68,31 @@ def load_finished(plan: Plan, out: Path) -> Manifest | None:
     shards = [shard for split in found.splits.values() for shard in split.shards]
     whole = [shard for shard in shards if _is_whole(out, shard, plan)]
     if len(whole) == len(shards):
-        shutil.rmtree(out / NAME, ignore_errors=True)  # left where the last call was killed after the manifest
+        clear(out)  # it is left where the last call was killed after the manifest
         return found
-    _write_plan(plan, out)
-    for shard in whole:
-        write_note(out, Note(shard, [skip for skip in found.skipped if skip["shard"] == shard.file]))
-    (out / manifest.FILE_NAME).unlink()
+    reopen(plan, out, found, [shard.file for shard in shards if shard not in whole])
     return None
+
+
+def clear(out: Path) -> None:
+    """Removes the work folder of a finished folder, if there is one."""
+    shutil.rmtree(out / NAME, ignore_errors=True)
+
+
+def reopen(plan: Plan, out: Path, found: Manifest, again: Collection[str]) -> None:
+    """Makes a finished folder an unfinished one.
+
+    Args:
+      plan: of the conversion.
+      out: the folder.
+      found: its manifest.
+      again: file names of the shards that are to be made again; all others count as complete.
+    """
+    _write_plan(plan, out)
+    for shard in (shard for split in found.splits.values() for shard in split.shards):
+        if shard.file not in again:
+            write_note(out, Note(shard, [skip for skip in found.skipped if skip["shard"] == shard.file]))
+    (out / manifest.FILE_NAME).unlink()
 
 
 def start(plan: Plan, out: Path) -> dict[str, Note]:
