@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vidrec.ops.correlation.select import (
@@ -111,7 +112,7 @@ def unit_length(f: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
 
 def check_patch(patch: Any) -> int:
     """The side of a window; raises ValueError unless the window has a middle."""
-    if isinstance(patch, bool) or not hasattr(patch, "__index__") or isinstance(patch, jax.core.Tracer):
+    if isinstance(patch, bool) or not hasattr(patch, "__index__") or isinstance(patch, Tracer):
         raise ValueError(f"patch={patch} must be a Python integer: what is compiled depends on it")
     side = operator.index(patch)
     if side < 1 or side % 2 == 0:
@@ -121,7 +122,7 @@ def check_patch(patch: Any) -> int:
 
 def check_number(name: str, value: Any) -> float:
     """A setting as a Python number; raises ValueError unless it is known while tracing, and positive."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         raise ValueError(f"{name} is traced and must be a Python number: name it in static_argnames of jax.jit")
     if not value > 0:
         raise ValueError(f"{name}={value} must be positive")
