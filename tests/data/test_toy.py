@@ -231,6 +231,13 @@ def test_a_negative_seed_is_one_sentence(tmp_path: Path, capsys):
     assert not (tmp_path / "a").exists()
 
 
+def test_a_remote_address_is_one_sentence(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["toy", "--out", "gs://bucket/x"]) == 2
+    assert "--out gs://bucket/x: toy writes to local folders" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mirrored_classes_are_known_by_name():
     names = [name for pair in toy_pairs("benchmark") for name in pair]
     pairs = {names[one]: names[other] for one, other in mirror_pairs(names).items()}

@@ -1,7 +1,6 @@
 """`vidrec toy`, `convert` and `verify`: videos and the records made of them."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from vidrec.cli.shared import add_verb, as_json
@@ -21,7 +20,7 @@ def _toy(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.progress import Progress
 
     with Progress("drawing", 0) as progress:
-        made = make_toy(Path(args.out), level=args.level, seed=args.seed, progress=progress)
+        made = make_toy(args.out, level=args.level, seed=args.seed, progress=progress)
     return made, f"{made['videos']} videos of {made['classes']} classes in {args.out}; list: {made['annotations']}"
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from vidrec.data import toy_draw
 from vidrec.data.pool import Progress, Tick, run_tasks, usable_cores
+from vidrec.data.remote import RemotePath, place
 from vidrec.data.toy_draw import FAMILIES
 from vidrec.data.video import write_mp4
 from vidrec.errors import UsageError, VidrecError, did_you_mean
@@ -86,10 +87,13 @@ def make_toy(
       there was anything left to do.
 
     Raises:
-      UsageError: unknown level, impossible size or negative seed. VidrecError: the folder holds another toy set, or
-        cannot be written.
+      UsageError: unknown level, impossible size, negative seed or remote address. VidrecError: the folder holds
+        another toy set, or cannot be written.
     """
-    out = Path(out)
+    found = place(out)
+    if isinstance(found, RemotePath):
+        raise UsageError(f"--out {found}: toy writes to local folders; copy the finished folder there")
+    out = found
     pairs = toy_pairs(level)
     if size < 16 or size % 2 or train_per_family < 2 or eval_per_family < 1:
         raise UsageError("a toy set needs an even size of at least 16, 2 training and 1 evaluation clip per family")
