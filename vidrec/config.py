@@ -100,7 +100,7 @@ def base() -> ConfigDict:
     c.train.epochs = 50.0
     c.train.steps = 0  # if positive, instead of epochs
     c.train.label_smoothing = 0.0
-    # (): none; one factor per class; ("balanced",): the inverse of its number of videos in training, 1 on average
+    # (): none; one factor per class; ("balanced",): the inverse of how often its label is drawn, 1 on average
     c.train.class_weights = ()
     # Alphas of Beta(alpha, alpha); 0: off. Neighbours in the batch are mixed, by one draw per step; with both, one of
     # the two is drawn per step.
