@@ -38,6 +38,12 @@ def test_header_in_another_order_with_other_columns(tmp_path: Path):
     assert read_list(write(tmp_path / "a.csv", "\ufeff" + text)) == read_list(write(tmp_path / "b.csv", LIST))
 
 
+@pytest.mark.parametrize("header", ["file,class,split", "path,class,split", "Label,Path,subset"])
+def test_a_header_with_other_names_is_no_video(tmp_path: Path, header: str):
+    with pytest.raises(VidrecError, match=f"begins with the columns {header}, but must name path, label, split"):
+        read_list(write(tmp_path / "a.csv", f"{header}\na.mp4,run,train\n"))
+
+
 def test_a_header_below_blank_lines(tmp_path: Path):
     text = "\n,,\npath,label,split\n"
     assert read_list(write(tmp_path / "a.csv", text + LIST)) == read_list(write(tmp_path / "b.csv", LIST))

@@ -58,10 +58,12 @@ def _add_bench_input(whats: Any) -> None:
         "--config configs/stm.py:ssv1 --config.data.records=records/ssv1",
     )  # fmt: skip
     add_config(parser, required=False)
-    parser.add_argument("--frames", type=int, action="append", help="of a clip; repeatable (default: 8 and 16)")
+    parser.add_argument(
+        "--frames", type=int, action="append", help="of a clip; repeatable (default: 8, 16 or the recipe's)"
+    )
     parser.add_argument("--batch-size", type=int, help="clips (default: 8)")
-    parser.add_argument("--workers", type=int, help="loader processes, 0 for none (default: 2)")
-    parser.add_argument("--threads", type=int, help="of each loader process (default: 2)")
+    parser.add_argument("--workers", type=int, help="loader processes, 0: none (default: 2, or the recipe's)")
+    parser.add_argument("--threads", type=int, help="of each loader process (default: 2, or the recipe's)")
     parser.add_argument("--clips", type=int, help="timed in each round, at least 8 batches (default: 64)")
     parser.add_argument("--rounds", type=int, help="in which all take their turns (default: 3)")
     parser.add_argument("--batches", type=int, help="read to see whether memory grows (default: 100)")

@@ -47,7 +47,7 @@ def add_convert(verbs: Any) -> None:
     parser.add_argument("--quality", type=int, help="of jpeg and mp4, 1 to 100 (default: 95)")
     parser.add_argument(
         "--codec", choices=("jpeg", "mp4", "raw"), default="jpeg",
-        help="how frames are stored: jpeg, fastest to read; mp4, a third to a seventh of the size; raw, exact pixels "
+        help="how frames are stored: jpeg, fastest to read; mp4, about a quarter of the size; raw, exact pixels "
         "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--videos-per-shard", type=int, default=64, help="at most (default: %(default)s)")

@@ -1,6 +1,7 @@
 """One video to its record: cut where a piece of it is listed, made smaller, and encoded."""
 
 import itertools
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from vidrec.data.schema import VideoRecord
 from vidrec.data.video import VideoFrames
 from vidrec.errors import VidrecError
 from vidrec.labels import ClassList
+
+log = logging.getLogger(__name__)
 
 _LEAST_OF_PIECE = 0.9  # of its frames; ends are often given in whole seconds, a little late
 
@@ -27,6 +30,10 @@ def make_record(entry: Entry, video: VideoFrames, settings: dict[str, Any], clas
       VidrecError: it cannot be decoded to its end; Unreadable: the system refuses to read it.
     """
     short_side, codec, quality = (settings[name] for name in ("short_side", "codec", "quality"))
+    if not video.length_known:
+        log.warning(
+            "%s does not say how long it is: that it was cut off between two frames could not be seen", entry.path
+        )
     frames = _piece(video, entry)
     first = next(frames)
     size = _stored_size(first, short_side)

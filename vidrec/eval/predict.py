@@ -61,6 +61,9 @@ class Recognizer:
     config: FrozenConfigDict
     step: int
 
+    def __repr__(self) -> str:
+        return f"Recognizer({self.config.model.name}, {len(self.classes)} classes, step {self.step})"
+
     @cached_property
     def spec(self) -> ClipSpec:
         """How a clip is made of a video."""

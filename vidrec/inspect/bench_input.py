@@ -121,6 +121,8 @@ def text(report: dict[str, Any]) -> str:
     """The report for people."""
     head = f"{'pipeline':<26}{'frames':>7}{'ms of CPU/clip':>16}{'clips/CPU s':>13}{'clips/s':>9}{'times Pillow':>14}"
     lines = [f"{report['cores']} cores, frames decoded by {report['decoder']}", head + f"{'times PyTorch':>15}"]
+    if not any(row["pipeline"].startswith("PyTorch") for row in report["rows"]):
+        lines[0] += "; without PyTorch, which --torch-python would add"
     for row in report["rows"]:
         ratios = [f"{row[key]:.2f}" if row.get(key) else "" for key in ("times_pillow", "times_torch")]
         lines.append(
@@ -233,7 +235,7 @@ def _row(name: str, frames: int, medians: dict[str, list[float]]) -> dict[str, A
         "cpu_ms_per_clip": cpu * 1000 if known else None,
         "times_pillow": medians["Pillow"][1] / cpu if known else None,
     }
-    peer = medians.get(name.replace("vidrec", "PyTorch"))
+    peer = None if name == "Pillow" else medians.get(name.replace("vidrec", "PyTorch"))
     if peer is not None and peer[1] == peer[1] and known:
         row["times_torch"] = peer[1] / cpu
     return row

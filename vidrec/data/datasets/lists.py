@@ -93,6 +93,11 @@ def _csv_rows(file: Path) -> Iterator[_Row]:
                 if first and set(_COLUMNS) <= set(lower):
                     columns, first = lower, False
                     continue
+                if first and set(_COLUMNS) & set(lower):
+                    raise VidrecError(
+                        f"{file} begins with the columns {','.join(row)}, but must name {', '.join(_COLUMNS)}; "
+                        "rename them, or leave the first line out"
+                    )
                 first = False
                 found = dict(zip(columns, cells, strict=False))
                 where = f"{file}, line {reader.line_num}"

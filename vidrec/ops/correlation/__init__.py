@@ -4,7 +4,8 @@ For maps f1, f2 `[N, H, W, C]` and a window of side P = 2R + 1, `local_correlati
 
     S[n, y, x, i, j] = <f1[n, y, x], f2[n, y + i - R, x + j - R]>        zero outside the map
 
-and `match` what TCM-Net reads off them at every position, with p running over the window and p* its best place:
+and `match` what TCM-Net reads off them at every position, with p running over the window and p* its best place. Unless
+told otherwise, it takes features of unit length and no score below zero, as the authors' code does:
 
     g(p)         = exp(-|p - p*|^2 / (2 sigma^2))                        no gradient through p*
     w            = softmax(g S / tau)
@@ -44,10 +45,12 @@ such a function in `jax.set_mesh`.
 
 The folder needs jax and numpy alone. In another network, such as one for optical flow or tracking:
 
+    import jax.numpy as jnp
     from vidrec.ops.correlation import local_correlation, match
 
     cost = local_correlation(f1, f2, patch=9) / jnp.sqrt(f1.shape[-1])   # [N, H, W, 9, 9], differentiable
-    flow, confidence = match(f1, f2, patch=9, sigma=2.0, tau=0.1)        # fused: no volume in memory
+    moved, confidence = match(f1, f2, patch=9, sigma=2.0, tau=0.1)       # fused: no volume in memory
+    flow = moved * (9 // 2)                                              # in pixels of the map, (x, y)
 """
 
 from vidrec.ops.correlation.api import GAUSSIANS, IMPLEMENTATIONS, local_correlation, match

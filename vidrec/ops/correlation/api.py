@@ -76,6 +76,7 @@ def match(
     so within -1..1; the confidence is the highest score. g is a Gaussian around the first highest score, without
     gradient. Positions outside the map take part with score zero; where all scores are zero, all three values are.
     Both are float32; products are of features in their own type (the normalised ones too), sums in float32.
+    Differentiable (reverse mode).
 
     Args:
       patch: side of the window, odd.
