@@ -71,6 +71,15 @@ def test_the_comparison_s_clips(tmp_path: Path):
     assert peers.clip(str(tmp_path), 2, 3, 16, random.Random(1)).shape == (9, 16, 16)  # fewer frames than segments
 
 
+def test_threads_and_processes_that_ended_meanwhile_are_no_error(monkeypatch):
+    """Between listing them and reading of them."""
+    listed = peers.os.listdir
+    monkeypatch.setattr(peers.os, "listdir", lambda path: [*listed(path), "2147483647"])
+    assert peers.cpu_seconds() > 0
+    assert bench_input.resident() > 1 << 20
+    assert peers.seconds_of(2147483647) == 0
+
+
 def test_made_videos_are_as_hard_to_decode_as_films():
     frame = next(bench_input.draw(np.random.default_rng(0)))
     assert frame.shape == (256, 340, 3)

@@ -364,8 +364,9 @@ def resident() -> int:
     """Bytes of memory that this process and those it started have now; without /proc, the most that this one had."""
     if not Path("/proc/self/statm").is_file():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    files = [Path(f"/proc/{process}/statm") for process in (os.getpid(), *peers.descendants(os.getpid()))]
-    return sum(int(file.read_text().split()[1]) for file in files) * os.sysconf("SC_PAGE_SIZE")
+    processes = (os.getpid(), *peers.descendants(os.getpid()))
+    pages = [peers.words(f"/proc/{process}/statm") for process in processes]
+    return sum(int(sizes[1]) for sizes in pages if sizes) * os.sysconf("SC_PAGE_SIZE")
 
 
 START = """

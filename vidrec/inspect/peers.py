@@ -125,17 +125,25 @@ def descendants(process):
     """Numbers of the processes that one started, and of those that these did."""
     found = []
     for thread in os.listdir(f"/proc/{process}/task"):
-        with open(f"/proc/{process}/task/{thread}/children") as file:
-            for child in map(int, file.read().split()):
-                found += [child, *descendants(child)]
+        for child in map(int, words(f"/proc/{process}/task/{thread}/children")):
+            found += [child, *descendants(child)]
     return found
 
 
 def seconds_of(process):
     """Processor time of one process."""
-    with open(f"/proc/{process}/stat") as file:
-        user, system = file.read().rpartition(")")[2].split()[11:13]
+    user, system = words(f"/proc/{process}/stat", behind=")")[11:13] or (0, 0)
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def words(path, behind=""):
+    """The words of a file of /proc, those behind the last of a character; none where its thread has ended by now."""
+    try:
+        with open(path) as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return (text.rpartition(behind)[2] if behind else text).split()
 
 
 if __name__ == "__main__":
