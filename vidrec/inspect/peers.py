@@ -123,8 +123,12 @@ def cpu_seconds():
 
 def descendants(process):
     """Numbers of the processes that one started, and of those that these did."""
+    try:
+        threads = os.listdir(f"/proc/{process}/task")
+    except FileNotFoundError:  # it has ended by now
+        return []
     found = []
-    for thread in os.listdir(f"/proc/{process}/task"):
+    for thread in threads:
         for child in map(int, words(f"/proc/{process}/task/{thread}/children")):
             found += [child, *descendants(child)]
     return found
