@@ -242,7 +242,7 @@ def text(report: dict[str, Any]) -> str:
         f"{setting.channels} {setting.dtype}, patch {setting.patch}. Ceilings: copy {rates['bytes'] / 1e9:.0f} GB/s, "
         f"products {rates['flops'] / 1e12:.2f} TFLOP/s, elementwise {rates['scores'] / 1e9:.1f} G scores/s."
     )
-    legend = "floor us: the least that the ceilings allow; binds: which of them; of it: floor over measured; x: times as fast."
+    legend = "x: times as fast; floor us: the least that the ceilings allow; binds: which; of it: floor over measured"
     return f"{head}\n{aligned(lines, left=3)}\n{legend}"
 
 
