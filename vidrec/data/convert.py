@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vidrec.data import archives, images, manifest, schema, workfolder
+from vidrec.data import archives, images, schema, workfolder
 from vidrec.data.convert_places import find_videos, shards_to_retry
 from vidrec.data.convert_report import ConvertReport, make_report
 from vidrec.data.convert_video import make_record
@@ -30,6 +30,7 @@ from vidrec.data.datasets import (
     prepared,
     read_annotations,
 )
+from vidrec.data.manifest import Manifest
 from vidrec.data.openfiles import Unreadable
 from vidrec.data.plan import Plan, ShardPlan, file_safe, make_plan
 from vidrec.data.pool import Progress, Tick, run_tasks, usable_cores
@@ -108,8 +109,9 @@ def convert(
     plan = make_plan(file_safe(name or default_name), settings, listed)
     try:
         with workfolder.locked(out):
-            made = _carry_out(plan, root, out, workers or usable_cores(), progress, retry_skipped)
-            return _report(out, plan, listed, made)
+            result, made = _carry_out(plan, root, out, workers or usable_cores(), progress, retry_skipped)
+            counts = dict(Counter(entry.split for entry in listed.entries))
+            return make_report(out, result, counts, listed.official, made)
     except OSError as error:
         raise VidrecError(_storage_trouble(error, out)) from None
 
@@ -168,14 +170,16 @@ def _check_arguments(
             raise UsageError(f"{flag} {value}: should be from {least} to {most}")
 
 
-def _carry_out(plan: Plan, root: Path, out: Path, workers: int, progress: Progress | None, retry_skipped: bool) -> int:
-    """Makes what is missing; returns the number of shards made."""
+def _carry_out(
+    plan: Plan, root: Path, out: Path, workers: int, progress: Progress | None, retry_skipped: bool
+) -> tuple[Manifest, int]:
+    """Makes what is missing; returns the manifest and the number of shards made."""
     finished = workfolder.load_finished(plan, out)
     if finished is not None:
         again = shards_to_retry(plan, finished.skipped, root, out) if retry_skipped else []
         if not again:
             workfolder.clear(out)
-            return 0
+            return finished, 0
         workfolder.reopen(plan, out, finished, again)
     notes = workfolder.start(plan, out)
     missing = [shard for shard in plan.shards if shard.file not in notes]
@@ -190,13 +194,7 @@ def _carry_out(plan: Plan, root: Path, out: Path, workers: int, progress: Progre
         workfolder.discard(plan, out)
         first = f"the first is {skipped[0]['path']}: {skipped[0]['why']}"
         raise VidrecError(f"not one of the {plan.videos} listed videos can be read; is --root right? ({first})")
-    workfolder.finish(plan, out, skipped)
-    return len(missing)
-
-
-def _report(out: Path, plan: Plan, listed: Annotations, made: int) -> ConvertReport:
-    counts = dict(Counter(entry.split for entry in listed.entries))
-    return make_report(out, manifest.load(out), counts, listed.official, made)
+    return workfolder.finish(plan, out, skipped), len(missing)
 
 
 @dataclass(frozen=True)

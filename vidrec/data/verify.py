@@ -28,8 +28,24 @@ CONVERT = "delete it and run the same 'vidrec convert' again, it makes only what
 SET_ASIDE = "'vidrec verify --repair' sets aside what cannot be read"
 
 
+@dataclass(kw_only=True)
+class Findings:
+    """What a check found wrong: `problems`, one sentence each; empty when all is well."""
+
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return asdict(self) | {"ok": self.ok}
+
+
 @dataclass
-class Report:
+class Report(Findings):
     """What `verify` found.
 
     Attributes:
@@ -47,20 +63,10 @@ class Report:
     videos: int = 0
     frames: int = 0
     bytes: int = 0
-    problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
     videos_aside: int = 0
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is no problem."""
-        return not self.problems
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
-        return asdict(self) | {"ok": self.ok}
 
     def text(self) -> str:
         """The report for people."""

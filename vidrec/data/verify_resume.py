@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from vidrec.data.clips import ClipSpec
 from vidrec.data.pipeline import Loader, StepIterator, TrainPlan, train_plan
 from vidrec.data.records import TFRecordSource, open_records
 from vidrec.data.remote import Address
+from vidrec.data.verify import Findings
 from vidrec.types import Batch
 
 _SEED = 0
@@ -18,7 +19,7 @@ _SPEC = ClipSpec(num_frames=4, image_size=32, resize=(32,))
 
 
 @dataclass
-class ResumeReport:
+class ResumeReport(Findings):
     """What `verify_resume` compared.
 
     Attributes:
@@ -35,16 +36,6 @@ class ResumeReport:
     batch_size: int
     stopped_after: int
     same: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is no problem."""
-        return not self.problems
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
-        return asdict(self) | {"ok": self.ok}
 
     def text(self) -> str:
         """The report for people."""

@@ -161,10 +161,12 @@ class _Run:
         return row
 
     def evaluate(self, step: int, state: TrainState) -> None:
+        """Writes the metrics of the evaluation split into the log."""
         self.log.write("eval", step, self.evaluator(state.variables))
         self.log.flush()
 
     def save(self, step: int, state: TrainState) -> None:
+        """Writes a checkpoint, unless the newest one is of this step."""
         if self.checkpoints.latest() == step:
             return
         position = {

@@ -101,18 +101,18 @@ def path_of(key_path: tuple[Any, ...]) -> str:
 
 
 def _add_decay(weight_decay: float, multiplier: Callable[[str, Any], float]) -> optax.GradientTransformation:
-    def update(updates: Any, params: Any) -> Any:
-        def add(key_path: tuple[Any, ...], update: Any, parameter: Any) -> Any:
-            return update + weight_decay * multiplier(path_of(key_path), parameter) * parameter
+    """The gradient plus weight_decay times each parameter, by its multiplier."""
 
-        return jax.tree_util.tree_map_with_path(add, updates, params)
+    def decayed(key_path: tuple[Any, ...], update: Any, parameter: Any) -> Any:
+        return update + weight_decay * multiplier(path_of(key_path), parameter) * parameter
 
-    return optax.stateless(update)
+    return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(decayed, updates, params))
 
 
 def _scale_by(multiplier: Callable[[str, Any], float]) -> optax.GradientTransformation:
-    def update(updates: Any, params: Any) -> Any:
-        del params
-        return jax.tree_util.tree_map_with_path(lambda path, u: multiplier(path_of(path), u) * u, updates)
+    """Each update times the multiplier of its parameter."""
 
-    return optax.stateless(update)
+    def scaled(key_path: tuple[Any, ...], update: Any) -> Any:
+        return multiplier(path_of(key_path), update) * update
+
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scaled, updates))

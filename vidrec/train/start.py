@@ -44,7 +44,7 @@ def open_split(config: FrozenConfigDict, split: str) -> TFRecordSource:
     folders = record_folders(config)
     if not folders:
         raise UsageError("there are no records: set --config.data.records=FOLDER, as written by `vidrec convert`")
-    return open_records(folders if len(folders) > 1 else folders[0], split)
+    return open_records(folders, split)
 
 
 def with_class_weights(config: FrozenConfigDict, source: TFRecordSource) -> FrozenConfigDict:
