@@ -14,7 +14,7 @@ from vidrec.cli import main
 from vidrec.data import images
 from vidrec.data.augment import fixed_offsets, multiscale_sizes
 from vidrec.data.clips import ClipSpec
-from vidrec.inspect import bench_input, peers
+from vidrec.inspect import bench_input, bench_videos, peers
 
 SMALL = bench_input.Setting(
     spec=ClipSpec(num_frames=4, image_size=16), frames=(4,), batch_size=2, workers=0, clips=4, rounds=1, batches=10
@@ -82,7 +82,7 @@ def test_threads_and_processes_that_ended_meanwhile_are_no_error(monkeypatch):
 
 
 def test_made_videos_are_as_hard_to_decode_as_films():
-    frame = next(bench_input.draw(np.random.default_rng(0)))
+    frame = next(bench_videos.draw(np.random.default_rng(0)))
     assert frame.shape == (256, 340, 3)
     assert 30_000 < len(images.encode_jpeg(frame, 95)) < 50_000
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,18 +26,16 @@ from jaxtyping import Float32
 
 from vidrec.data import images
 from vidrec.data.clips import ClipSpec, TrainReader
-from vidrec.data.convert import convert
 from vidrec.data.feed import DeviceFeed, normalize
-from vidrec.data.images import Frame
 from vidrec.data.pipeline import Loader, StepIterator, train_plan
 from vidrec.data.pool import usable_cores
 from vidrec.data.records import TFRecordSource, open_records
 from vidrec.errors import UsageError, VidrecError
 from vidrec.inspect import peers
+from vidrec.inspect.bench_videos import VIDEOS, make_records, unpack
 
 Tell = Callable[[str], None]
 
-VIDEOS, LENGTH, HEIGHT, WIDTH = 256, 16, 256, 340  # of the made data set
 BATCHES = 8  # timed at least: those that a loader has read ahead must not count for much
 
 
@@ -92,7 +90,9 @@ def measure(setting: Setting, tell: Tell = lambda line: None) -> dict[str, Any]:
     if torch_python:
         said_by(torch_python, "-c", "import numpy, PIL, torch")
     with tempfile.TemporaryDirectory(prefix="vidrec-bench-") as work:
-        folders = setting.records or (make_records(Path(work), tell),)
+        if not setting.records:
+            tell("drawing videos")
+        folders = setting.records or (make_records(Path(work)),)
         setting = setting._replace(split=f"{re.split(r'[+\[]', setting.split)[0].strip()}[:{VIDEOS}]")
         source = open_records(folders, setting.split)
         if setting.batch_size > len(source):
@@ -148,50 +148,6 @@ def text(report: dict[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
-
-
-# The same clips as records and as pictures
-
-
-def make_records(work: Path, tell: Tell) -> str:
-    """Draws videos, one folder of pictures each, and converts them."""
-    tell(f"drawing {VIDEOS} videos of {LENGTH} frames")
-    rows = []
-    for number in range(VIDEOS):
-        folder = work / "videos" / f"{number:03d}"
-        folder.mkdir(parents=True)
-        for place, frame in enumerate(draw(np.random.default_rng(number))):
-            (folder / f"{place + 1:05d}.jpg").write_bytes(images.encode_jpeg(frame, 100))
-        rows.append(f"{folder.name},{'even' if number % 2 == 0 else 'odd'},train\n")
-    (work / "list.csv").write_text("".join(rows))
-    convert("list", work / "videos", work / "list.csv", work / "records", name="bench", videos_per_shard=16)
-    return str(work / "records")
-
-
-def draw(rng: np.random.Generator) -> Iterator[Frame]:
-    """A camera that glides over a textured plane, with noise: as JPEG of quality 95 about 40 KB a frame, as films."""
-    plane = np.zeros((2 * HEIGHT, 2 * WIDTH, 3))
-    for octave in range(2, 8):
-        cells = rng.integers(0, 256, (2**octave, 2**octave, 3), dtype=np.uint8)
-        plane += images.resize(cells, 2 * HEIGHT, 2 * WIDTH) / octave
-    plane, noise = plane * (220 / plane.max()), rng.normal(scale=4, size=(2 * HEIGHT, 2 * WIDTH, 1))
-    for place in range(LENGTH):
-        y, x = round(1.3 * place), round(2.1 * place)
-        i, j = rng.integers(HEIGHT), rng.integers(WIDTH)
-        noisy = plane[y : y + HEIGHT, x : x + WIDTH] + noise[i : i + HEIGHT, j : j + WIDTH]
-        yield noisy.clip(0, 255).astype(np.uint8)
-
-
-def unpack(source: TFRecordSource, out: Path) -> list[tuple[str, int]]:
-    """Writes the frames of the videos as JPEG files; returns folder and number of frames of each."""
-    folders = []
-    for record in range(len(source)):
-        folder, length = out / f"{record:06d}", int(source.num_frames[record])
-        folder.mkdir(parents=True)
-        for number, frame in enumerate(source.decode_frames(record, range(length))):
-            (folder / f"{number + 1:05d}.jpg").write_bytes(images.encode_jpeg(frame, 95))
-        folders.append((str(folder), length))
-    return folders
 
 
 # Pipelines
