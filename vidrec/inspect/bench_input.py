@@ -111,7 +111,7 @@ def measure(setting: Setting, tell: Tell = lambda line: None) -> dict[str, Any]:
             "decoder": images.BACKEND,
             "start": start(folders, setting, spec),
             "rows": rows,
-            "stages": [stages(source, replace(setting.spec, num_frames=n), setting.clips) for n in setting.frames],
+            "stages": [stages(source, replace(setting.spec, num_frames=n), setting) for n in setting.frames],
             "waiting": waiting(source, spec, setting),
             "memory": [memory(source, spec, loader, setting) for loader in loaders(setting)],
         }
@@ -259,30 +259,37 @@ def said_by(python: str, *arguments: str, told: str = "") -> str:
 # Where the time goes, and the memory
 
 
-def stages(source: TFRecordSource, spec: ClipSpec, clips: int) -> dict[str, float]:
+def stages(source: TFRecordSource, spec: ClipSpec, setting: Setting) -> dict[str, float]:
     """Milliseconds of processor time for each clip in reading bytes, decoding, cropping with resizing, and gathering.
 
-    Each is the difference between doing the work up to there and up to the stage before.
+    Each is the difference between doing the work up to there and up to the stage before, for the same clips, the least
+    of all rounds.
     """
-    reader, records = TrainReader(source, spec), [clip % len(source) for clip in range(clips)]
-
-    def numbers(record: int) -> np.ndarray:
-        return np.unique(spec.training_frames(int(source.num_frames[record]), np.random.default_rng(record)))
-
-    def spent(work: Callable[[int], Any]) -> float:
-        start = time.process_time()
-        for record in records:
-            work(record)
-        return (time.process_time() - start) / clips * 1000
-
     plan = train_plan(source, spec, batch_size=1, seed=0)
-    whole = spent(lambda record: plan.batches[record])
-    one = spent(lambda record: reader(record, np.random.default_rng(record)))
-    decoded = spent(lambda record: source.decode_frames(record, numbers(record)))
-    read = spent(lambda record: source.read_frames(record, numbers(record)))
-    size = statistics.mean(sum(map(len, source.read_frames(record, numbers(record)))) for record in records)
-    parts = {"read": read, "decode": decoded - read, "crop_resize": one - decoded, "gather": whole - one}
+    positions = range(min(setting.clips, len(source)))
+    wanted = [int(plan.records[position]) for position in positions]
+    draws = [np.random.default_rng(position) for position in positions]
+    numbers = [spec.training_frames(int(source.num_frames[i]), rng) for i, rng in zip(wanted, draws, strict=True)]
+    reader = TrainReader(source, spec)
+    work: list[Callable[[int], Any]] = [
+        lambda place: source.read_frames(wanted[place], numbers[place]),
+        lambda place: source.decode_frames(wanted[place], numbers[place]),
+        lambda place: reader(wanted[place], np.random.default_rng(place)),
+        lambda place: plan.batches[place],
+    ]
+    spent = [[_milliseconds(one, positions) for one in work] for _ in range(setting.rounds)]
+    read, decoded, cut, gathered = (min(times) for times in zip(*spent, strict=True))
+    size = statistics.mean(sum(map(len, set(work[0](place)))) for place in positions)
+    parts = {"read": read, "decode": decoded - read, "crop_resize": cut - decoded, "gather": gathered - cut}
     return {"frames": spec.num_frames, "bytes": size, **parts}
+
+
+def _milliseconds(work: Callable[[int], Any], places: range) -> float:
+    """Processor time for each place, on average."""
+    start = time.process_time()
+    for place in places:
+        work(place)
+    return (time.process_time() - start) / len(places) * 1000
 
 
 def waiting(source: TFRecordSource, spec: ClipSpec, setting: Setting) -> float:
