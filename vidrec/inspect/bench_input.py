@@ -267,7 +267,7 @@ def stages(source: TFRecordSource, spec: ClipSpec, setting: Setting) -> dict[str
     """
     plan = train_plan(source, spec, batch_size=1, seed=0)
     positions = range(min(setting.clips, len(source)))
-    wanted = [int(plan.records[position]) for position in positions]
+    wanted = [plan.wanted(step)[0] for step in positions]
     draws = [np.random.default_rng(position) for position in positions]
     numbers = [spec.training_frames(int(source.num_frames[i]), rng) for i, rng in zip(wanted, draws, strict=True)]
     reader = TrainReader(source, spec)
