@@ -111,6 +111,10 @@ def base() -> ConfigDict:
     c.train.eval_every = 0  # steps; 0: at each epoch's end
     c.train.checkpoint_every = 500  # steps
     c.train.keep = 3  # newest checkpoints kept; the last step of the run always is
+    c.train.keep_best = ""  # top1 | top5 | mean_class: beside them, the one whose evaluation was best by it; "": none
+    # Seconds without progress after which a process of the run says where it hangs and ends; 0: never. At least as long
+    # as `log_every` steps, or a checkpoint's way to storage, may take; compiling does not count.
+    c.train.watchdog = 1800.0
 
     c.eval = ConfigDict()
     c.eval.batch_size = 64

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 # What may differ between a run and its continuation: nothing in it changes what the steps already taken computed.
 _MAY_CHANGE = ("data.records", "data.workers", "data.threads", "data.max_bad", "data.eval_split", "eval.", "mesh.")
 _MAY_CHANGE += tuple(f"train.{name}" for name in ("steps", "epochs", "batch_size", "log_every", "eval_every"))
-_MAY_CHANGE += ("train.checkpoint_every", "train.keep", "train.init")
+_MAY_CHANGE += ("train.checkpoint_every", "train.keep", "train.watchdog", "train.init")
 
 
 def open_training_records(config: FrozenConfigDict) -> TFRecordSource:
