@@ -5,7 +5,7 @@ crash is never seen as one and is removed at the next start.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +49,9 @@ class Checkpoints:
 
     Only a `writer`, of which there is one, clears away what a crash left half-written.
     Use it as a context manager: leaving it waits for the write under way.
+
+    Attributes:
+      best: step of a checkpoint that is kept as well, or None; every process of a run must set the same.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 3, writer: bool = False):
@@ -58,18 +61,32 @@ class Checkpoints:
             registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)
         context = ocp.Context()
         context.checkpointables.registry = registry
+        self._policy = _NewestAndBest(keep)
         self._checkpointer = ocp.training.Checkpointer(
             self.directory,
             context=context,
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),  # pyright: ignore[reportArgumentType]
+            preservation_policy=self._policy,
             cleanup_tmp_directories=writer,
         )
         self._pending = None
+
+    @property
+    def best(self) -> int | None:
+        """Step of the checkpoint that is kept beside the newest."""
+        return self._policy.best
+
+    @best.setter
+    def best(self, step: int | None) -> None:
+        self._policy.best = step
 
     def latest(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""
         newest = self._checkpointer.latest
         return None if newest is None else newest.step
+
+    def steps(self) -> list[int]:
+        """Steps of all complete checkpoints, ascending."""
+        return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
     def save(self, step: int, snapshot: Snapshot) -> None:
         """Starts writing a checkpoint of `step`; the arrays may be changed as soon as this returns."""
@@ -121,9 +138,8 @@ class Checkpoints:
             ) from error
 
     def _load(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
-        steps = sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
-        if step not in steps:
-            raise UsageError(f"there is no checkpoint of step {step} in {self.directory}, only of {steps}")
+        if step not in self.steps():
+            raise UsageError(f"there is no checkpoint of step {step} in {self.directory}, only of {self.steps()}")
         try:
             return self._checkpointer.load_checkpointables(step, items)
         except (KeyError, ValueError, OSError) as error:
@@ -135,6 +151,19 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _NewestAndBest:
+    """Orbax's rule of what stays, asked at every save: the newest `count`, and the step `best`."""
+
+    def __init__(self, count: int):
+        self._count, self.best = count, None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Whether each checkpoint stays."""
+        del context
+        newest = sorted(checkpoint.step for checkpoint in checkpoints)[-self._count :]
+        return [checkpoint.step in newest or checkpoint.step == self.best for checkpoint in checkpoints]
 
 
 def abstract(tree: Any, sharding: Any) -> Any:
