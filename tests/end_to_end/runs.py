@@ -19,19 +19,19 @@ from vidrec.train.report import read_metrics
 # argv: statement, step, command line: `vidrec` in which the statement is executed when that step is dispatched.
 CHILD = """
 import sys
-from vidrec.train import loop
+from vidrec.train import program
 
-statement, at, make = sys.argv[1], int(sys.argv[2]), loop.make_train_step
+statement, at, make = sys.argv[1], int(sys.argv[2]), program.make_train_step
 
-def disturbed(*args):
-    train_step = make(*args)
+def disturbed(*args, **options):
+    train_step = make(*args, **options)
     def run(state, batch):
         if statement and int(state.step) == at:
             exec(statement)
         return train_step(state, batch)
     return run
 
-loop.make_train_step = disturbed
+program.make_train_step = disturbed
 if __name__ == "__main__":
     from vidrec.cli import main
     sys.exit(main(sys.argv[3:]))

@@ -14,6 +14,7 @@ from vidrec.data.records import open_records
 from vidrec.errors import UsageError
 from vidrec.eval.evaluate import Evaluation, evaluate, make_evaluator, mirror_order, softmax
 from vidrec.train.sharding import make_mesh
+from vidrec.train.step import make_predict_step
 from vidrec.types import ModelOutput
 
 CLASSES = ("a", "b", "c", "d")
@@ -138,14 +139,16 @@ def test_which_class_a_mirrored_score_is_of():
 
 def test_training_evaluates_one_view(views):
     config = ConfigDict(views("softmax"))
-    evaluator = make_evaluator(Colours(), FrozenConfigDict(config), make_mesh(1))
+    network, mesh = Colours(), make_mesh(1)
+    predict = make_predict_step(network, mesh, config.data.mean, config.data.std)
+    evaluator = make_evaluator(network, FrozenConfigDict(config), mesh, predict)
     config.eval.update(clips=1, crops=1)
     source = open_records(config.data.records, "test")
     assert evaluator({}) == evaluate(Colours(), {}, source, FrozenConfigDict(config), make_mesh(1)).metrics()
     config.eval.update(clips=2, crops=3)  # or it would tell nothing
     assert evaluator({}) != evaluate(Colours(), {}, source, FrozenConfigDict(config), make_mesh(1)).metrics()
     config.eval.update(sampling="twice", full_resolution=True)
-    assert make_evaluator(Colours(), FrozenConfigDict(config), make_mesh(1))({}) == evaluator({})
+    assert make_evaluator(network, FrozenConfigDict(config), mesh, predict)({}) == evaluator({})
 
 
 def test_softmax_of_large_logits_is_that_of_jax():

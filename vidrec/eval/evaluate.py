@@ -185,11 +185,12 @@ def softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
 
 
 def make_evaluator(
-    model: Network, config: FrozenConfigDict, mesh: Mesh
+    model: Network, config: FrozenConfigDict, mesh: Mesh, predict: Callable[..., Any]
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
-    """variables -> metrics of `data.eval_split` by one view of each video, compiled once; the training loop calls it.
+    """variables -> metrics of `data.eval_split` by one view of each video; the training loop calls it.
 
-    The views of `eval.clips` and `eval.crops`, up to thirty times the work, are those of `vidrec eval`.
+    The views of `eval.clips` and `eval.crops`, up to thirty times the work, are those of `vidrec eval`. `predict` is a
+    step of make_predict_step, compiled once.
     """
     one_view = ConfigDict(config)
     one_view.eval.update(clips=1, crops=1, full_resolution=False)
@@ -197,5 +198,4 @@ def make_evaluator(
         one_view.eval.sampling = "test"
     config = FrozenConfigDict(one_view)
     source = open_split(config, config.data.eval_split)
-    predict = make_predict_step(model, mesh, config.data.mean, config.data.std)
     return lambda variables: evaluate(model, variables, source, config, mesh, predict=predict).metrics()

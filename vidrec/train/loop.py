@@ -16,35 +16,28 @@ from jax.sharding import Mesh
 from ml_collections import FrozenConfigDict
 
 from vidrec import config as configuration
-from vidrec.data.clips import ClipSpec
 from vidrec.data.feed import DeviceFeed
 from vidrec.data.pipeline import TrainPlan
 from vidrec.data.records import TFRecordSource
 from vidrec.errors import VidrecError
 from vidrec.files import write_json
 from vidrec.train.checkpoint import Checkpoints, Snapshot
-from vidrec.train.optim import learning_rate, make_optimizer
+from vidrec.train.program import make_program, starting_state
 from vidrec.train.report import MetricsLog, ProgressLine, read_metrics
 from vidrec.train.sharding import is_lead
 from vidrec.train.start import (
-    build_model,
     evaluation_steps,
-    first_state,
-    frozen_paths,
     mesh_for,
     open_training_records,
-    run_length,
     training_stream,
     with_class_weights,
 )
 from vidrec.train.state import Network, TrainState, count_parameters
-from vidrec.train.step import make_train_step
-from vidrec.train.tasks import make_task
 
 logger = logging.getLogger(__name__)
 
-# (model, config, mesh) -> (variables -> metrics of the evaluation split)
-MakeEvaluator = Callable[[Network, FrozenConfigDict, Mesh], Callable[[dict[str, Any]], dict[str, float]]]
+# (model, config, mesh, evaluation step) -> (variables -> metrics of the evaluation split)
+MakeEvaluator = Callable[[Network, FrozenConfigDict, Mesh, Any], Callable[[dict[str, Any]], dict[str, float]]]
 
 
 class Outcome(NamedTuple):
@@ -76,30 +69,25 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
     """
     # --- what is trained, on what, for how long -------------------------------------------------------------------
     source = open_training_records(config)
-    model = build_model(config, source.classes)
-    task = make_task(model, with_class_weights(config, source))
-    spec = ClipSpec.from_config(config, model.num_frames, model.clip_length, task.views)
     mesh = mesh_for(config)
-    total_steps, steps_per_epoch = run_length(config, len(source))
-    evaluations = evaluation_steps(config, total_steps, steps_per_epoch)
-    schedule = learning_rate(config.optim, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    optimizer = make_optimizer(config.optim, schedule, frozen_paths(model, config.data.image_size))
-    evaluator = make_evaluator(model, config, mesh)
+    program = make_program(with_class_weights(config, source), mesh, source.classes, len(source))
+    total_steps = program.total_steps
+    evaluations = evaluation_steps(config, total_steps, program.steps_per_epoch)
+    evaluator = make_evaluator(program.model, config, mesh, program.eval_step)
 
     workdir = Path(workdir).resolve()
     folder = Checkpoints(workdir / "checkpoints", keep=config.train.keep, writer=True)
     with ExitStack() as stack, jax.set_mesh(mesh), stop_signals() as stopping, folder as checkpoints:
         # --- state: fresh, or where the last run stopped ----------------------------------------------------------
-        state, position = first_state(config, source, model, optimizer, mesh, checkpoints)
+        state, position = starting_state(program, config, source, checkpoints)
         step = position["step"]
         log = stack.enter_context(_open_log(workdir, config, step))
         _announce(config, state, source, mesh, step, total_steps)
 
         # --- data, step, evaluation -------------------------------------------------------------------------------
-        plan, batches = training_stream(config, source, spec, position)
+        plan, batches = training_stream(config, source, program.spec, position)
         feed = DeviceFeed(stack.enter_context(batches), mesh)
-        train_step = make_train_step(task.loss, optimizer, mesh, config.seed)
-        run = _Run(config, plan, checkpoints, log, schedule, evaluator)
+        run = _Run(config, plan, checkpoints, log, program.schedule, evaluator)
         run.save(step, state)  # so that there is one from before anything can go wrong
         if step in evaluations and not run.evaluated(step):
             run.evaluate(step, state)
@@ -107,7 +95,9 @@ def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEva
         # --- the loop ---------------------------------------------------------------------------------------------
         line = stack.enter_context(ProgressLine("train", total_steps, config.train.batch_size, step, show=is_lead()))
         while step < total_steps and not agreed(stopping, step, config.train.log_every):
-            state, metrics, read = train_step(state, next(feed))
+            batch = next(feed)
+            with jax.transfer_guard("disallow"):  # all that a step needs lies on the devices already
+                state, metrics, read = program.train_step(state, batch)
             step += 1
             run.taken(step, metrics, read)
             due = step in evaluations or step % config.train.checkpoint_every == 0

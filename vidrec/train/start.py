@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from ml_collections import FrozenConfigDict
 
@@ -19,12 +18,12 @@ from vidrec.data.records import TFRecordSource, open_records
 from vidrec.errors import UsageError
 from vidrec.labels import mirror_pairs
 from vidrec.models.norm import frozen_params
-from vidrec.models.registry import CLASSIFIERS, create_model, init_options
+from vidrec.models.registry import CLASSIFIERS, create_model
 from vidrec.ranges import BALANCED, record_folders
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.optim import path_of
 from vidrec.train.sharding import check_batch, make_mesh, replicated
-from vidrec.train.state import Network, TrainState, initial_state, initial_variables
+from vidrec.train.state import Network, TrainState, initial_variables
 
 logger = logging.getLogger(__name__)
 
@@ -140,29 +139,6 @@ def evaluation_steps(config: FrozenConfigDict, total_steps: int, steps_per_epoch
     return {step for step in steps if step <= total_steps} | {total_steps}
 
 
-def first_state(
-    config: FrozenConfigDict,
-    source: TFRecordSource,
-    model: Network,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    checkpoints: Checkpoints,
-) -> tuple[TrainState, dict[str, Any]]:
-    """(state, position) of the newest checkpoint; without one, those of step 0, with the weights of `train.init`."""
-    key = jax.random.key(config.seed)
-    make_state = jax.jit(
-        lambda key: initial_state(initial_variables(model, key, config.data.image_size), optimizer),
-        out_shardings=replicated(mesh),
-        compiler_options=init_options(),
-    )
-    if checkpoints.latest() is not None:
-        return restore(checkpoints, jax.eval_shape(make_state, key), config, source, mesh)
-    state = make_state(key)
-    if config.train.init:
-        state = with_weights(state, config, source.classes, mesh)
-    return state, {"step": 0, "clip": 0}
-
-
 def training_stream(
     config: FrozenConfigDict, source: TFRecordSource, spec: ClipSpec, position: dict[str, Any]
 ) -> tuple[TrainPlan, StepIterator]:
@@ -187,9 +163,13 @@ def training_stream(
 
 
 def restore(
-    checkpoints: Checkpoints, shapes: TrainState, config: FrozenConfigDict, source: TFRecordSource, mesh: Mesh
+    checkpoints: Checkpoints, state: TrainState, config: FrozenConfigDict, source: TFRecordSource
 ) -> tuple[TrainState, dict[str, Any]]:
-    """(state, position) of the newest checkpoint, after checking that it is of this run."""
+    """(state, position) of the newest checkpoint, after checking that it is of this run.
+
+    Args:
+      state: shape, type and place of every array, as from vidrec.train.program.abstract_state; any mesh will do.
+    """
     latest = checkpoints.latest()
     assert latest is not None
     position, saved, classes = checkpoints.describe(latest)
@@ -208,11 +188,8 @@ def restore(
             f"{where} was trained on other records than {source!r} (their content or classes differ); "
             "point data.records to the same records, or choose another --workdir"
         )
-    everywhere = replicated(mesh)
-    variables, opt_state = checkpoints.restore(
-        latest, abstract(shapes.variables, everywhere), abstract(shapes.opt_state, everywhere)
-    )
-    step = jax.device_put(np.int32(latest), everywhere)
+    variables, opt_state = checkpoints.restore(latest, state.variables, state.opt_state)
+    step = jax.device_put(np.int32(latest), state.step.sharding)
     return TrainState(step, variables["params"], variables["batch_stats"], opt_state), position
 
 
