@@ -151,8 +151,16 @@ def test_a_little_smaller_interpolates(library):
     np.testing.assert_array_equal(resized(library, ramp, 1, 5)[0, :, 0], [2, 26, 50, 74, 98])
 
 
-def test_mirrored_is_left_for_right(library):
-    np.testing.assert_array_equal(library.mirror(smooth()), smooth()[:, ::-1])
+@pytest.mark.parametrize("shape", [(24, 40), (12, 40), (20, 36), (30, 50), (9, 11)])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_picture_is_written_where_it_belongs(library, shape: tuple[int, int], mirrored: bool):
+    clip = np.full((3, *shape, 3), 99, np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "_backend", library)
+        images.resize_into(clip[1], smooth(), mirrored=mirrored)
+    expected = resized(library, smooth(), *shape)
+    np.testing.assert_array_equal(clip[1], expected[:, ::-1] if mirrored else expected)
+    assert (clip[[0, 2]] == 99).all()
 
 
 @pytest.mark.parametrize("height", [4, 12, 30])

@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 from dataclasses import replace
+from functools import partial
 
 import grain
 import numpy as np
@@ -241,7 +242,7 @@ def test_test_clips_are_drawn_by_video_and_clip(records):
 def test_the_centre_clip_shows_the_stored_pixels(source):
     spec = replace(SPEC, image_size=24, resize=())
     frames = np.array([0, 5, 5, 11])
-    clip = read_clip(source, 3, frames, (24, 24), lambda h, w: eval_view(h, w, spec=spec))
+    clip = read_clip(source, 3, frames, (24, 24), [partial(eval_view, spec=spec)])
     stored = source.decode_frames(3, frames)
     np.testing.assert_array_equal(clip, np.stack(stored)[:, :, 4:28])
 

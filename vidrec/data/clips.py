@@ -1,7 +1,7 @@
 """From one record to one clip: which frames, which part of them, decoded once, cut and resized in one go."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from vidrec.data import augment, images, sampling
+from vidrec.data.buffers import Buffers
 from vidrec.data.order import candidates
 from vidrec.data.records import TFRecordSource
 from vidrec.data.tfrecord import BadRecord
@@ -157,6 +158,7 @@ class TrainReader:
         self.following = (np.arange(len(source)) + 1) % len(source) if following is None else following
         self.mirror = mirror_pairs(source.classes)
         self.one_sided = frozenset(one_sided(source.classes))
+        self._buffers = Buffers()
 
     def __call__(self, record: int, rng: np.random.Generator) -> Batch:
         """Returns one element of a Batch (no leading axis)."""
@@ -170,16 +172,17 @@ class TrainReader:
 
     def _read(self, record: int, rng: np.random.Generator) -> Batch:
         numbers = self.spec.training_frames(int(self.source.num_frames[record]), rng)
-        frames = self.source.decode_frames(record, numbers)
         own = int(self.source.labels[record])
         flip, label = self._flip(own, rng)
+
+        def view(number: int, height: int, width: int) -> augment.View:
+            """Draws one of the views; where a flip changes the label, all of them are flipped, or none."""
+            again = number > 0 and own not in self.mirror
+            return self._view(height, width, flip=self._flip(own, rng)[0] if again else flip, rng=rng)
+
+        views = [partial(view, number) for number in range(self.spec.views)]
         size = (self.spec.image_size, self.spec.image_size)
-        clips = []
-        for number in range(self.spec.views):
-            if number and own not in self.mirror:  # where a flip changes the label, all views are flipped, or none
-                flip, _ = self._flip(own, rng)
-            clips.append(cut_and_resize(frames, size, partial(self._view, flip=flip, rng=rng)))
-        clip = clips[0] if len(clips) == 1 else np.concatenate(clips)
+        clip = read_clip(self.source, record, numbers, size, views, self._buffers)
         return Batch(clip, np.int32(label), np.int32(record), np.bool_(True))
 
     def _flip(self, label: int, rng: np.random.Generator) -> tuple[bool, int]:
@@ -222,6 +225,7 @@ class EvalReader:
             )
         if crops == 3 and spec.picture[0] != spec.picture[1]:
             raise UsageError("eval.crops=3 cuts squares: set eval.image_size to a square, or eval.crops=1")
+        self._buffers = Buffers()
 
     def __call__(self, position: int) -> Batch:
         """Returns one element of a Batch (no leading axis)."""
@@ -242,7 +246,7 @@ class EvalReader:
         video_id = self.source.video_id(record)
         frames = spec.eval_frames(int(self.source.num_frames[record]), video_id, clip, self.clips)
         view = partial(eval_view, spec=spec, crop=crop, crops=self.crops)
-        return read_clip(self.source, record, frames, spec.picture, view)
+        return read_clip(self.source, record, frames, spec.picture, [view], self._buffers)
 
     def _blank(self, record: int, label: int) -> Batch:
         clip = np.zeros((self.spec.frames, *self.spec.picture, 3), np.uint8)
@@ -265,37 +269,61 @@ def eval_view(height: int, width: int, *, spec: ClipSpec, crop: int = 0, crops: 
 
 
 def read_clip(
-    source: TFRecordSource, record: int, frames: np.ndarray, size: tuple[int, int], view: ViewOf
+    source: TFRecordSource,
+    record: int,
+    frames: np.ndarray,
+    size: tuple[int, int],
+    views: Sequence[ViewOf],
+    buffers: Buffers | None = None,
 ) -> np.ndarray:
     """Reads, decodes, cuts and resizes the chosen frames of one record; each distinct frame once.
 
     Args:
       frames: frame numbers, shape `[T]`, repetitions allowed.
-      size: (height, width) of the pictures in pixels.
-      view: function of (height, width) of the first frame -> View.
+      size, views, buffers: as of `cut_and_resize`.
 
     Returns:
-      uint8 `[T, height, width, 3]`.
+      uint8 `[V T, height, width, 3]`.
     """
-    return cut_and_resize(source.decode_frames(record, frames), size, view)
+    distinct = list(dict.fromkeys(frames.tolist()))
+    decoded = source.decode(record, source.read_frames(record, distinct))
+    return cut_and_resize(decoded, [distinct.index(number) for number in frames], size, views, buffers)
 
 
-def cut_and_resize(frames: Sequence[np.ndarray], size: tuple[int, int], view: ViewOf) -> np.ndarray:
-    """Applies one view to all frames `[H, W, 3]`; frames of another size than the first are cut at the same part.
+def cut_and_resize(
+    frames: Iterable[np.ndarray],
+    places: Sequence[int],
+    size: tuple[int, int],
+    views: Sequence[ViewOf],
+    buffers: Buffers | None = None,
+) -> np.ndarray:
+    """Clips of some frames, one behind the other: a clip of each view.
 
-    An array that is there several times is resized once.
+    A frame may be decoded when its turn comes: it is cut before the next is asked for, while the processor still has it
+    at hand.
+
+    Args:
+      frames: distinct ones `[H, W, 3]`; those of another size than the first are cut at the same part.
+      places: which of them each frame of a clip is, shape `[T]`.
+      size: (height, width) of the pictures in pixels.
+      views: functions of (height, width) of the first frame -> View, called in this order.
+      buffers: gives the memory of the result.
+
+    Returns:
+      uint8 `[V T, height, width, 3]`.
     """
-    shape = frames[0].shape[:2]
-    chosen = view(*shape)
-    boxes = {own: augment.to_stored(chosen.box, shape, own) for own in {frame.shape[:2] for frame in frames}}
-    out = np.empty((len(frames), *size, 3), np.uint8)
-    done: dict[int, np.ndarray] = {}
-    for picture, frame in zip(out, frames, strict=True):
-        if id(frame) in done:
-            picture[:] = done[id(frame)]
-            continue
-        box = boxes[frame.shape[:2]]
-        part = images.resize(frame[box.y : box.y + box.height, box.x : box.x + box.width], *size)
-        picture[:] = images.mirror(part) if chosen.flip else part
-        done[id(frame)] = picture
-    return out
+    out = (buffers or Buffers()).empty((len(views), len(places), *size, 3))
+    chosen: list[augment.View] = []
+    shape = (0, 0)
+    for number, frame in enumerate(frames):
+        if not chosen:
+            shape = frame.shape[:2]
+            chosen = [view(*shape) for view in views]
+        first, *others = (place for place, wanted in enumerate(places) if wanted == number)
+        for clip, (box, flip) in zip(out, chosen, strict=True):
+            own = augment.to_stored(box, shape, frame.shape[:2])
+            part = frame[own.y : own.y + own.height, own.x : own.x + own.width]
+            images.resize_into(clip[first], part, mirrored=flip)
+            for place in others:
+                clip[place] = clip[first]
+    return out.reshape(-1, *size, 3)

@@ -64,13 +64,13 @@ class OpenCV:
         """Averages areas; no side may become larger."""
         return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
 
-    def interpolate(self, frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    def interpolate(self, frame: Frame, out: Frame) -> None:
         """Interpolates between the nearest pixels."""
-        return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+        cv2.resize(frame, (out.shape[1], out.shape[0]), dst=out, interpolation=cv2.INTER_LINEAR)
 
-    def mirror(self, frame: Frame) -> Frame:
+    def mirror(self, frame: Frame, out: Frame) -> None:
         """Swaps left and right."""
-        return cv2.flip(frame, 1)
+        cv2.flip(frame, 1, dst=out)
 
 
 class Pillow:
@@ -101,15 +101,17 @@ class Pillow:
         """
         return _weighed(frame, _shares(len(frame), height), _shares(frame.shape[1], width))
 
-    def interpolate(self, frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    def interpolate(self, frame: Frame, out: Frame) -> None:
         """Interpolates between the nearest pixels; Pillow itself takes more of them where a side becomes smaller."""
+        height, width = out.shape[:2]
         if height < len(frame) or width < frame.shape[1]:
-            return _weighed(frame, _nearest_two(len(frame), height), _nearest_two(frame.shape[1], width))
-        return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+            out[:] = _weighed(frame, _nearest_two(len(frame), height), _nearest_two(frame.shape[1], width))
+        else:
+            out[:] = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
 
-    def mirror(self, frame: Frame) -> Frame:
+    def mirror(self, frame: Frame, out: Frame) -> None:
         """Swaps left and right."""
-        return frame[:, ::-1]
+        out[:] = frame[:, ::-1]
 
 
 def _weighed(
@@ -171,12 +173,29 @@ def encode_jpeg(frame: Frame, quality: int) -> bytes:
 
 def resize(frame: Frame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
     """Resizes a uint8 frame `[H, W, 3]` to `[height, width, 3]`; one of that size is returned as it is."""
+    frame = _shrunk(frame, height, width)
+    if frame.shape[:2] == (height, width):
+        return frame
+    out = np.empty((height, width, 3), np.uint8)
+    _backend.interpolate(frame, out)
+    return out
+
+
+def resize_into(out: Frame, frame: Frame, *, mirrored: bool = False) -> None:
+    """Writes a frame, as large as `out` and, if asked, left for right, into that contiguous uint8 array."""
+    if mirrored:
+        _backend.mirror(resize(frame, *out.shape[:2]), out)
+        return
+    frame = _shrunk(frame, *out.shape[:2])
+    if frame.shape == out.shape:
+        out[:] = frame
+    else:
+        _backend.interpolate(frame, out)
+
+
+def _shrunk(frame: Frame, height: int, width: int) -> Frame:
+    """The frame with sides averaged to at most that height and width, if one is much larger."""
     old_height, old_width = frame.shape[:2]
     if max(old_height / height, old_width / width) > MILD:
-        frame = _backend.average(frame, min(old_height, height), min(old_width, width))
-    return frame if frame.shape[:2] == (height, width) else _backend.interpolate(frame, height, width)
-
-
-def mirror(frame: Frame) -> Frame:
-    """Swaps left and right of a uint8 frame `[H, W, 3]`."""
-    return _backend.mirror(frame)
+        return _backend.average(frame, min(old_height, height), min(old_width, width))
+    return frame

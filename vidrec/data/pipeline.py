@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import grain
+import numpy as np
 from absl import flags
 from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 
+from vidrec.data.buffers import Buffers
 from vidrec.data.clips import ClipSpec, EvalReader, TrainReader
 from vidrec.data.order import record_order, seed_of
 from vidrec.data.records import TFRecordSource
@@ -251,8 +253,7 @@ def train_plan(
     order = record_order(source, seed=seed, balance=balance, mixture=mixture)
     reader = TrainReader(source, spec, order.following)
     clips = order.records.random_map(reader, seed=seed_of("clips", seed, source.digest))
-    blocks = HostBlocks(clips[first_clip:], batch_size, host, hosts)
-    batches = blocks.batch(batch_size // hosts, drop_remainder=True)
+    batches = _batches(HostBlocks(clips[first_clip:], batch_size, host, hosts), batch_size // hosts)
     return TrainPlan(source, order.records, batches, batch_size, host, max_bad, first_step, first_clip, set(replaced))
 
 
@@ -270,7 +271,23 @@ def eval_batches(
     views = len(source) * clips * crops
     padded = -(-views // batch_size) * batch_size
     elements = grain.MapDataset.range(padded).map(EvalReader(source, spec, clips, crops))
-    return HostBlocks(elements, batch_size, host, hosts).batch(batch_size // hosts, drop_remainder=True)
+    return _batches(HostBlocks(elements, batch_size, host, hosts), batch_size // hosts)
+
+
+def _batches(elements: grain.MapDataset, size: int) -> grain.MapDataset:
+    return elements.batch(size, drop_remainder=True, batch_fn=Stack())
+
+
+class Stack:
+    """Elements -> one Batch, whose clips lie in memory that was a batch's before."""
+
+    def __init__(self) -> None:
+        self._buffers = Buffers()
+
+    def __call__(self, elements: Sequence[Batch]) -> Batch:
+        clips, *others = zip(*elements, strict=True)
+        room = self._buffers.empty((len(clips), *clips[0].shape))
+        return Batch(np.stack(clips, out=room), *map(np.stack, others))
 
 
 def _ignore_interrupts(worker: int, workers: int) -> None:

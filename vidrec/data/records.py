@@ -203,8 +203,8 @@ class TFRecordSource:
         frames = dict(zip(distinct, self.decode(i, self.read_frames(i, distinct)), strict=True))
         return [frames[number] for number in numbers]
 
-    def decode(self, i: SupportsIndex, stored: Iterable[bytes]) -> list[Frame]:
-        """Decodes what `read_frames` returned for video `i`; each frame is uint8 RGB `[H, W, 3]`.
+    def decode(self, i: SupportsIndex, stored: Iterable[bytes]) -> Iterator[Frame]:
+        """Decodes what `read_frames` returned for video `i`, frame by frame; each is uint8 RGB `[H, W, 3]`.
 
         Raises:
           BadRecord: one is not a whole frame.
@@ -212,10 +212,11 @@ class TFRecordSource:
         index, record = self._locate(i)
         row = index.records[record]
         codec, height, width = schema.CODECS[row["codec"]], int(row["height"]), int(row["width"])
-        try:
-            return [schema.decode_frame(data, codec, height, width) for data in stored]
-        except BadFrame as error:
-            raise self._bad(index, record, str(error)) from None
+        for data in stored:
+            try:
+                yield schema.decode_frame(data, codec, height, width)
+            except BadFrame as error:
+                raise self._bad(index, record, str(error)) from None
 
     def _read(self, shard: Place, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         with reading(shard):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,15 +74,14 @@ class Recognizer:
         if isinstance(video, np.ndarray):
             if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not len(video):
                 raise UsageError(f"a video is uint8 [frames, height, width, 3], not {video.dtype} {list(video.shape)}")
-            chosen = self.spec.eval_frames(len(video), "", 0, 1)
-            frames = [video[number] for number in chosen]
+            chosen = self.spec.eval_frames(len(video), "", 0, 1).tolist()
+            kept = {number: video[number] for number in chosen}
         else:  # decoded twice, so that a long video need not fit into memory
-            chosen = self.spec.eval_frames(sum(1 for _ in read_video(video)), "", 0, 1)
-            wanted = set(chosen.tolist())
-            kept = {number: frame for number, frame in enumerate(read_video(video)) if number in wanted}
-            frames = [kept[number] for number in chosen]
-        frames = [self._as_stored(frame) for frame in frames]
-        return cut_and_resize(frames, self.spec.picture, lambda h, w: eval_view(h, w, spec=self.spec))
+            chosen = self.spec.eval_frames(sum(1 for _ in read_video(video)), "", 0, 1).tolist()
+            kept = {number: frame for number, frame in enumerate(read_video(video)) if number in chosen}
+        frames = map(self._as_stored, kept.values())
+        places = [list(kept).index(number) for number in chosen]
+        return cut_and_resize(frames, places, self.spec.picture, [partial(eval_view, spec=self.spec)])
 
     def _as_stored(self, frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Makes a large frame as small as a record's, so that the picture is cut at the same whole pixels."""
