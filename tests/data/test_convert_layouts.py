@@ -322,7 +322,7 @@ def test_the_report(kinetics: tuple[Path, Path], tmp_path: Path):
     assert content["one_sided"] == ["turning left"]
     lines = report.text().splitlines()
     assert lines[0].endswith("5 videos (test 1, train 3, val 1), 100 frames, 1 skipped (1 missing)")
-    assert "train: 3 of 4 listed; videos per class 0 to 2, median 1; 1 classes are empty: turning left" in lines
+    assert "train: 3 of 4 listed; videos per class 0 to 2, median 1; 1 class is empty: turning left" in lines
     assert "test: 1 of 1 listed; 1 without a label, for prediction only" in lines
     assert f"classes: 3, label order sorted, digest {content['classes']['digest']}" in lines
     assert "mirror pair: walking left <-> walking right" in lines

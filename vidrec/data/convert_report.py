@@ -93,7 +93,8 @@ class ConvertReport:
             text += f"; videos per class {labels['min']} to {labels['max']}, median {labels['median']:g}"
             if empty := labels["empty"]:
                 more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
-                text += f"; {len(empty)} classes are empty: {', '.join(empty[:_SHOWN])}{more}"
+                are = "class is" if len(empty) == 1 else "classes are"
+                text += f"; {len(empty)} {are} empty: {', '.join(empty[:_SHOWN])}{more}"
         return text
 
 

@@ -50,7 +50,8 @@ class Report(Findings):
 
     Attributes:
       directory: the record folder.
-      shards, videos, frames, bytes: how much was checked and is in order.
+      shards, bytes: those that are whole.
+      videos, frames: those that are in order, in damaged shards, too.
       problems: what is wrong and the way out, one sentence each; empty when all is well.
       notes: what may be meant so: videos that a split has twice, under two names and one label.
       repaired: index files that were built again.
@@ -70,8 +71,9 @@ class Report(Findings):
 
     def text(self) -> str:
         """The report for people."""
-        size = f"{self.shards} shards, {self.videos} videos, {self.frames} frames, {self.bytes / 1e6:.1f} MB"
-        lines = [f"{self.directory}: {size} in order", *(f"built again: {name}" for name in self.repaired)]
+        sound = f"{self.videos} videos ({self.frames} frames) are in order"
+        whole = f"{self.shards} shards ({self.bytes / 1e6:.1f} MB) are whole"
+        lines = [f"{self.directory}: {sound}, {whole}", *(f"built again: {name}" for name in self.repaired)]
         if self.aside:
             lines.append(
                 f"{self.videos_aside} videos are set aside ({aside_module.FILE_NAME}), training leaves them out:"
