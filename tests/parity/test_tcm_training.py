@@ -123,6 +123,7 @@ def test_two_steps_of_the_authors(name):
     jax.tree.map(lambda a, b: assert_near(np.asarray(a), b, 1e-3, absolute=1e-6), found.variables, after)
 
 
+@pytest.mark.slow
 def test_two_steps():
     model = create_model(
         "tcm_resnet18",
