@@ -80,11 +80,12 @@ def base() -> ConfigDict:
     c.data.max_bad = 0.001  # share of a split's records that may be replaced; the first one always may
 
     c.optim = ConfigDict()
-    c.optim.name = "sgd"  # sgd | adamw | nadamw
+    c.optim.name = "sgd"  # sgd | adamw | nadamw | lars
     c.optim.lr = 0.01  # for the whole global batch; not rescaled
     c.optim.momentum = 0.9
     c.optim.nesterov = False
     c.optim.b2 = 0.999
+    c.optim.trust = 0.001  # of lars: how far a step moves an array of weights, beside its norm, per unit of lr
     c.optim.weight_decay = 5e-4
     c.optim.decay = "all"  # all parameters | kernels (arrays of two and more dimensions)
     c.optim.schedule = "step"  # step (by epoch) | cosine (to `final` times lr) | constant
@@ -97,6 +98,10 @@ def base() -> ConfigDict:
 
     c.train = ConfigDict()
     c.train.batch_size = 64  # clips of the global batch
+    # Parts that a step takes the batch in, to need memory for one part only. The result is that of the whole batch with
+    # bn=group:<clips>; bn=global normalises each part by its own statistics, and draws are made for each.
+    c.train.accumulate = 1
+    c.train.ema = 0.0  # decay of a moving average of the weights, which is evaluated and saved as the network's; 0: off
     c.train.epochs = 50.0
     c.train.steps = 0  # if positive, instead of epochs
     c.train.label_smoothing = 0.0
@@ -130,7 +135,10 @@ def base() -> ConfigDict:
     c.eval.average = "softmax"  # of the views: softmax (of their scores) | logits (softmax of the mean)
 
     c.mesh = ConfigDict()
-    c.mesh.data = -1  # devices along the batch; -1: all
+    # Devices: data x fsdp x model. A batch is split over data and fsdp, parameters and optimizer state over fsdp.
+    c.mesh.data = -1  # -1: as many as there are for fsdp and model
+    c.mesh.fsdp = 1
+    c.mesh.model = 1  # heads and hidden units of a transformer are split over it
     return c
 
 

@@ -73,7 +73,10 @@ RANGES = {
     "data.threads": _COUNT,
     "data.max_bad": Range(0, 1),
     "optim.lr": Range(0, ends="(]"),
+    "optim.trust": Range(0, ends="(]"),
     "train.batch_size": _COUNT,
+    "train.accumulate": _COUNT,
+    "train.ema": Range(0, 1, ends="[)"),
     "train.steps": Range(0),
     "train.label_smoothing": Range(0, 1, ends="[)"),
     "train.mixup": Range(0),
@@ -85,6 +88,9 @@ RANGES = {
     "eval.batch_size": _COUNT,
     "eval.image_size": Range(1, lengths=(0, 2), whole=True),
     "eval.clips": _COUNT,
+    "mesh.data": Range(-1),
+    "mesh.fsdp": _COUNT,
+    "mesh.model": _COUNT,
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
     "data.sampling": ("segment", "dense", "even", "strided"),

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from jax import Array
     from jaxtyping import Bool, Float, Int, UInt8
 
+BATCH_AXES = ("data", "fsdp")  # of a mesh of devices: the axes that a batch is split over
+
 
 class Batch(NamedTuple):
     """One (global or per-host) batch; numpy arrays on the host, jax arrays on the devices.

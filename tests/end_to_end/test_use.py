@@ -15,6 +15,7 @@ from PIL import Image
 import vidrec
 from tests.end_to_end.runs import damage, straight
 from vidrec.cli import main
+from vidrec.config import base
 from vidrec.data.records import open_records
 from vidrec.data.video import read_video
 from vidrec.errors import UsageError, VidrecError
@@ -94,7 +95,7 @@ def test_scores_that_are_not_finite_are_no_result(run, records):
     recognizer = vidrec.load(run)
     variables = jax.tree.map(lambda x: x * np.nan, recognizer.variables)
     with pytest.raises(VidrecError, match="not finite"):
-        evaluate(recognizer.model, variables, open_records(records, "test"), recognizer.config, make_mesh(1))
+        evaluate(recognizer.model, variables, open_records(records, "test"), recognizer.config, make_mesh(base().mesh))
     with pytest.raises(VidrecError, match="not finite"):
         replace(recognizer, variables=variables).predict(np.zeros((4, 16, 16, 3), np.uint8))
 
@@ -102,7 +103,7 @@ def test_scores_that_are_not_finite_are_no_result(run, records):
 def test_predict_agrees_with_eval(run, capsys, video_list, records):
     recognizer = vidrec.load(run)
     source = open_records(records, "test")
-    evaluation = evaluate(recognizer.model, recognizer.variables, source, recognizer.config, make_mesh(1))
+    evaluation = evaluate(recognizer.model, recognizer.variables, source, recognizer.config, make_mesh(base().mesh))
     by_id = dict(zip(evaluation.video_ids, evaluation.scores, strict=True))
     name = "clip30.mp4"
     predicted = recognizer.predict(video_list / name)

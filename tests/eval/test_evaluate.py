@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from vidrec.config import base
 from vidrec.data.clips import ClipSpec, EvalReader
 from vidrec.data.feed import normalize
 from vidrec.data.records import open_records
@@ -106,7 +107,7 @@ def views(tiny_config):
 def test_views_are_averaged_as_told(views, average):
     config = views(average)
     source, network = open_records(config.data.records, "test"), Colours()
-    found = evaluate(network, {}, source, config, make_mesh(1)).scores
+    found = evaluate(network, {}, source, config, make_mesh(base().mesh)).scores
     reader = EvalReader(source, ClipSpec.from_config(config, 4, 4), 2, 3)
     clips = np.stack([reader(position).clips for position in range(6 * len(source))])
     logits = network.apply({}, normalize(clips, config.data.mean, config.data.std), train=False).logits
@@ -121,7 +122,7 @@ def test_mirrored_views_vote_with_left_and_right_exchanged(views, average):
     config = ConfigDict(views(average))
     config.eval.crops = 10
     source, network = open_records(config.data.records, "test"), Colours()
-    found = evaluate(network, {}, source, FrozenConfigDict(config), make_mesh(1)).scores
+    found = evaluate(network, {}, source, FrozenConfigDict(config), make_mesh(base().mesh)).scores
     reader = EvalReader(source, ClipSpec.from_config(config, 4, 4), 2, 5)
     clips = np.stack([reader(position).clips for position in range(10 * len(source))])
     apply = jax.jit(lambda x: network.apply({}, normalize(x, config.data.mean, config.data.std), train=False).logits)
@@ -139,14 +140,14 @@ def test_which_class_a_mirrored_score_is_of():
 
 def test_training_evaluates_one_view(views):
     config = ConfigDict(views("softmax"))
-    network, mesh = Colours(), make_mesh(1)
+    network, mesh = Colours(), make_mesh(base().mesh)
     predict = make_predict_step(network, mesh, config.data.mean, config.data.std)
     evaluator = make_evaluator(network, FrozenConfigDict(config), mesh, predict)
     config.eval.update(clips=1, crops=1)
     source = open_records(config.data.records, "test")
-    assert evaluator({}) == evaluate(Colours(), {}, source, FrozenConfigDict(config), make_mesh(1)).metrics()
+    assert evaluator({}) == evaluate(Colours(), {}, source, FrozenConfigDict(config), make_mesh(base().mesh)).metrics()
     config.eval.update(clips=2, crops=3)  # or it would tell nothing
-    assert evaluator({}) != evaluate(Colours(), {}, source, FrozenConfigDict(config), make_mesh(1)).metrics()
+    assert evaluator({}) != evaluate(Colours(), {}, source, FrozenConfigDict(config), make_mesh(base().mesh)).metrics()
     config.eval.update(sampling="twice", full_resolution=True)
     assert make_evaluator(network, FrozenConfigDict(config), mesh, predict)({}) == evaluator({})
 

@@ -50,10 +50,10 @@ def test_a_classifier_of_other_classes_stays_as_drawn(name, head, tmp_path):
     old = saved(settings(name), ["a", "b"], tmp_path)
     config = settings(name, tmp_path)
     state = drawn(config, ["a", "c", "d"], seed=2)
-    started = with_weights(state, config, ("a", "c", "d"), make_mesh(1)).params
+    started = with_weights(state, config, ("a", "c", "d"), make_mesh(base().mesh)).params
     assert same(started[head], state.params[head])
     assert same({**started, head: 0}, {**old, head: 0})
-    again = with_weights(drawn(config, ["a", "b"], seed=2), config, ("a", "b"), make_mesh(1)).params
+    again = with_weights(drawn(config, ["a", "b"], seed=2), config, ("a", "b"), make_mesh(base().mesh)).params
     assert same(again, old)
 
 
@@ -62,7 +62,7 @@ def test_an_order_head_is_taken_where_it_fits(before, after, tmp_path):
     old = saved(settings("direcformer_base", num_orders=before), ["a", "b"], tmp_path)
     config = settings("direcformer_base", tmp_path, num_orders=after)
     state = drawn(config, ["a", "b"], seed=2)
-    started = with_weights(state, config, ("a", "b"), make_mesh(1)).params
+    started = with_weights(state, config, ("a", "b"), make_mesh(base().mesh)).params
     assert started.keys() == state.params.keys()
     assert same(started["head"], old["head"])
     if after:
@@ -73,7 +73,7 @@ def test_another_network_is_refused(tmp_path):
     saved(settings("timesformer_base"), ["a", "b"], tmp_path)
     config = settings("timesformer_base", tmp_path, mlp_ratio=2.0)
     with pytest.raises(UsageError, match="another network"):
-        with_weights(drawn(config, ["a", "b"], seed=2), config, ("a", "b"), make_mesh(1))
+        with_weights(drawn(config, ["a", "b"], seed=2), config, ("a", "b"), make_mesh(base().mesh))
 
 
 def test_networks_without_a_policy_for_norms_keep_nothing_fixed():
@@ -96,7 +96,7 @@ def test_ttsn_starts_from_its_backbone_and_from_its_variants(before, ett_fits, o
     old = saved(settings(**(before if "name" in before else ttsn | before)), ["a", "b"], tmp_path)
     config = settings(**ttsn, init=tmp_path, ett_ratio=4)
     state = drawn(config, ["a", "b"], seed=2)
-    started = with_weights(state, config, ("a", "b"), make_mesh(1)).params
+    started = with_weights(state, config, ("a", "b"), make_mesh(base().mesh)).params
     assert same(started["layer1_0"], old["layer1_0"])
     assert same(started["ett"], (old if ett_fits else state.params)["ett"])
     assert same(started["order"], (old if order_fits else state.params)["order"])

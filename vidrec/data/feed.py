@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped, UInt8
 
-from vidrec.types import Batch
+from vidrec.types import BATCH_AXES, Batch
 
 
 class DeviceFeed:
@@ -24,7 +24,8 @@ class DeviceFeed:
 
     def __init__(self, batches: Iterator[Batch], mesh: jax.sharding.Mesh, depth: int = 2):
         self._batches = batches
-        self._sharding = NamedSharding(mesh, PartitionSpec("data"))
+        axes = tuple(axis for axis in BATCH_AXES if axis in mesh.axis_names)
+        self._sharding = NamedSharding(mesh, PartitionSpec(axes))
         self._queue: deque[Batch] = deque()
         self._depth = depth
         self.waited = 0.0

@@ -15,7 +15,7 @@ from vidrec.eval.evaluate import Evaluation, evaluate
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write, write_json
 from vidrec.inspect.render import confusion_csv, confusion_png
-from vidrec.train.sharding import check_batch, make_mesh, replicated
+from vidrec.train.sharding import at_rest, check_batch, make_mesh
 from vidrec.train.start import open_split
 
 
@@ -68,10 +68,11 @@ def evaluate_recognizer(recognizer: Recognizer, config: FrozenConfigDict, *, sho
             f"{config.data.records} has other classes ({len(source.classes)}), or another order of them, than the "
             f"network was trained on ({len(recognizer.classes)}): evaluate on the records of that data set"
         )
-    mesh = make_mesh(config.mesh.data)
+    mesh = make_mesh(config.mesh)
     check_batch(config.eval.batch_size, mesh, "--batch-size")
     with jax.set_mesh(mesh):
-        variables = jax.device_put(jax.device_get(recognizer.variables), replicated(mesh))
+        variables = jax.device_get(recognizer.variables)
+        variables = jax.device_put(variables, at_rest(variables, mesh))
         return evaluate(recognizer.model, variables, source, config, mesh, show=show and jax.process_index() == 0)
 
 

@@ -169,7 +169,7 @@ class _Run:
             "global_batch": self.config.train.batch_size,
         }
         config = configuration.to_dict(self.config)
-        snapshot = Snapshot(state.variables, state.opt_state, position, config, list(self.plan.source.classes))
+        snapshot = Snapshot(state.variables, state.continuation, position, config, list(self.plan.source.classes))
         self.checkpoints.save(step, snapshot)
 
     def end(self, step: int, state: TrainState) -> None:

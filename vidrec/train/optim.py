@@ -1,7 +1,7 @@
 """Optimizer and learning rate from `config.optim`.
 
 The order of operations is that of the published training code: clip the gradient over all parameters, add weight decay
-(or, for Adam, scale first and decay after), momentum, per-group multiplier, learning rate.
+(or, for Adam, scale first and decay after), momentum, per-group multiplier, learning rate; for LARS, momentum is last.
 """
 
 import math
@@ -54,7 +54,9 @@ def make_optimizer(
     schedule: Callable[[Any], Any],
     frozen: frozenset[str] = frozenset(),
 ) -> optax.GradientTransformation:
-    """SGD with momentum, AdamW or NAdamW with per-parameter multipliers.
+    """SGD with momentum, AdamW, NAdamW or LARS with per-parameter multipliers.
+
+    LARS (You, Gitman, Ginsburg 2017, Algorithm 1) leaves out norms and biases, as is usual.
 
     Args:
       schedule: step -> learning rate.
@@ -63,13 +65,17 @@ def make_optimizer(
     lr_multiplier, decay_multiplier = multipliers(tuple(optim.groups), optim.decay, frozen)
     parts = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
     decay = _add_decay(optim.weight_decay, decay_multiplier)
+    rate = [_scale_by(lr_multiplier), optax.scale_by_learning_rate(schedule)]
+    momentum = optax.trace(optim.momentum, nesterov=optim.nesterov)
     if optim.name == "sgd":
-        parts += [decay, optax.trace(optim.momentum, nesterov=optim.nesterov)]
+        parts += [decay, momentum, *rate]
     elif optim.name in ("adamw", "nadamw"):
-        parts += [optax.scale_by_adam(optim.momentum, optim.b2, nesterov=optim.name == "nadamw"), decay]
+        parts += [optax.scale_by_adam(optim.momentum, optim.b2, nesterov=optim.name == "nadamw"), decay, *rate]
+    elif optim.name == "lars":
+        parts += [_trust(optim.trust, optim.weight_decay, decay_multiplier), *rate, momentum]
     else:
-        raise UsageError(f"optim.name is {optim.name!r}, but must be sgd, adamw or nadamw")
-    return optax.chain(*parts, _scale_by(lr_multiplier), optax.scale_by_learning_rate(schedule))
+        raise UsageError(f"optim.name is {optim.name!r}, but must be sgd, adamw, nadamw or lars")
+    return optax.chain(*parts)
 
 
 def multipliers(
@@ -107,6 +113,24 @@ def _add_decay(weight_decay: float, multiplier: Callable[[str, Any], float]) -> 
         return update + weight_decay * multiplier(path_of(key_path), parameter) * parameter
 
     return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(decayed, updates, params))
+
+
+def _trust(trust: float, weight_decay: float, multiplier: Callable[[str, Any], float]) -> optax.GradientTransformation:
+    """The gradient g with decay added, times trust * |w| / (|g| + decay * |w|) where a parameter w is a matrix or more.
+
+    Zeros, which have no direction to keep, move by the gradient as it is.
+    """
+
+    def scaled(key_path: tuple[Any, ...], update: Any, parameter: Any) -> Any:
+        decay = weight_decay * multiplier(path_of(key_path), parameter)
+        decayed = update + decay * parameter
+        if parameter.ndim < 2:
+            return decayed
+        weight, gradient = jnp.linalg.norm(parameter.ravel()), jnp.linalg.norm(update.ravel())
+        moves = (weight > 0) & (gradient > 0)
+        return decayed * jnp.where(moves, trust * weight / jnp.where(moves, gradient + decay * weight, 1), 1)
+
+    return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(scaled, updates, params))
 
 
 def _scale_by(multiplier: Callable[[str, Any], float]) -> optax.GradientTransformation:

@@ -16,13 +16,15 @@ from ml_collections import FrozenConfigDict
 
 from vidrec.data.clips import ClipSpec
 from vidrec.data.records import TFRecordSource
+from vidrec.errors import UsageError
+from vidrec.models.norm import parse_bn
 from vidrec.models.registry import init_options
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.optim import learning_rate, make_optimizer
-from vidrec.train.sharding import batch_sharded, replicated
+from vidrec.train.sharding import at_rest, batch_sharded, check_effect
 from vidrec.train.start import build_model, frozen_paths, restore, run_length, with_weights
 from vidrec.train.state import Network, TrainState, initial_state, initial_variables
-from vidrec.train.step import make_predict_step, make_train_step
+from vidrec.train.step import Parts, make_predict_step, make_train_step
 from vidrec.train.tasks import Task, make_task
 from vidrec.types import Batch
 
@@ -77,12 +79,16 @@ def make_program(config: FrozenConfigDict, mesh: Mesh, classes: Sequence[str], r
     schedule = learning_rate(config.optim, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     optimizer = make_optimizer(config.optim, schedule, frozen_paths(model, config.data.image_size))
 
+    parts = parts_of(config, model, task)
+
     def draw(key: PRNGKeyArray) -> TrainState:
         """The state at step 0."""
-        return initial_state(initial_variables(model, key, config.data.image_size), optimizer)
+        variables = initial_variables(model, key, config.data.image_size)
+        return initial_state(variables, optimizer, averaged=config.train.ema > 0)
 
     shapes = jax.eval_shape(draw, jax.random.key(0))
-    shardings = jax.tree.map(lambda _: replicated(mesh), shapes)
+    check_effect(shapes.params, mesh)
+    shardings = at_rest(shapes, mesh)
     return Program(
         mesh=mesh,
         model=model,
@@ -93,10 +99,33 @@ def make_program(config: FrozenConfigDict, mesh: Mesh, classes: Sequence[str], r
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
         make_state=jax.jit(draw, out_shardings=shardings, compiler_options=init_options()),
-        train_step=make_train_step(task.loss, optimizer, mesh, config.seed),
+        train_step=make_train_step(
+            task.loss, optimizer, shardings, mesh, config.seed, parts=parts, ema=config.train.ema
+        ),
         eval_step=make_predict_step(model, mesh, config.data.mean, config.data.std),
         state_shardings=shardings,
     )
+
+
+def parts_of(config: FrozenConfigDict, model: Network, task: Task) -> Parts:
+    """How `train.accumulate` takes the batch in parts.
+
+    Raises:
+      UsageError: the task needs the whole batch at once, or the parts are no whole number of groups of BatchNorm.
+    """
+    count, size = config.train.accumulate, config.train.batch_size
+    if count == 1:
+        return Parts()
+    if task.whole_batch:
+        raise UsageError(
+            f"task.name={config.task.name} compares the clips of the whole batch with each other, which "
+            "train.accumulate would not have at once: set it to 1"
+        )
+    together = parse_bn(getattr(model, "bn", "global")).clips or 1
+    if size % (count * together):
+        groups = f" of whole groups of {together} clips (model.bn)" if together > 1 else ""
+        raise UsageError(f"train.batch_size is {size}, which cannot be taken in train.accumulate={count} parts{groups}")
+    return Parts(count, together)
 
 
 def abstract_state(program: Program) -> TrainState:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import FrozenConfigDict
@@ -22,7 +23,7 @@ from vidrec.models.registry import CLASSIFIERS, create_model
 from vidrec.ranges import BALANCED, record_folders
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.optim import path_of
-from vidrec.train.sharding import check_batch, make_mesh, replicated
+from vidrec.train.sharding import at_rest, check_batch, make_mesh
 from vidrec.train.state import Network, TrainState, initial_variables
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 # What may differ between a run and its continuation: nothing in it changes what the steps already taken computed.
 _MAY_CHANGE = ("data.records", "data.workers", "data.threads", "data.max_bad", "data.eval_split", "eval.", "mesh.")
 _MAY_CHANGE += tuple(f"train.{name}" for name in ("steps", "epochs", "batch_size", "log_every", "eval_every"))
-_MAY_CHANGE += ("train.checkpoint_every", "train.keep", "train.watchdog", "train.init")
+_MAY_CHANGE += ("train.checkpoint_every", "train.accumulate", "train.keep", "train.watchdog", "train.init")
 
 
 def open_training_records(config: FrozenConfigDict) -> TFRecordSource:
@@ -103,8 +104,9 @@ def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) 
 
 def mesh_for(config: FrozenConfigDict) -> Mesh:
     """The mesh of `config.mesh`; raises UsageError if a batch does not split evenly over it."""
-    mesh = make_mesh(config.mesh.data)
-    check_batch(config.train.batch_size, mesh, "train.batch_size")
+    mesh = make_mesh(config.mesh)
+    part = "train.batch_size" if config.train.accumulate == 1 else "train.batch_size / train.accumulate"
+    check_batch(config.train.batch_size // config.train.accumulate, mesh, part)
     check_batch(config.eval.batch_size, mesh, "eval.batch_size")
     return mesh
 
@@ -188,9 +190,9 @@ def restore(
             f"{where} was trained on other records than {source!r} (their content or classes differ); "
             "point data.records to the same records, or choose another --workdir"
         )
-    variables, opt_state = checkpoints.restore(latest, state.variables, state.opt_state)
+    variables, continuation = checkpoints.restore(latest, state.variables, state.continuation)
     step = jax.device_put(np.int32(latest), state.step.sharding)
-    return TrainState(step, variables["params"], variables["batch_stats"], opt_state), position
+    return state.filled(step, variables, continuation), position
 
 
 def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str, ...], mesh: Mesh) -> TrainState:
@@ -209,7 +211,7 @@ def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str
         shapes = jax.eval_shape(
             lambda key: initial_variables(model, key, saved["data"]["image_size"]), jax.random.key(0)
         )
-        loaded, _ = checkpoints.restore(latest, abstract(shapes, replicated(mesh)))
+        loaded, _ = checkpoints.restore(latest, abstract(shapes, at_rest(shapes, mesh)))
     if list(saved_classes) != list(classes):
         logger.info("The classifier starts afresh: %s has other classes.", config.train.init)
         loaded["params"] |= {name: state.params[name] for name in CLASSIFIERS if name in state.params}
@@ -219,7 +221,9 @@ def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str
             loaded["params"].pop(name, None)
             loaded["params"] |= {key: module for key, module in state.params.items() if key == name}
     _check_same_shapes(loaded["params"], state.params, config.train.init)
-    return state._replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
+    params, batch_stats = loaded["params"], loaded["batch_stats"]
+    average = None if state.average is None else jax.tree.map(jnp.copy, params)
+    return state._replace(params=params, batch_stats=batch_stats, average=average)
 
 
 def _same_shapes(one: Any, other: Any) -> bool:

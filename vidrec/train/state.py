@@ -35,17 +35,38 @@ class Network(Protocol):
 
 
 class TrainState(NamedTuple):
-    """Step counter, weights, running statistics and optimizer state."""
+    """Step counter, weights, running statistics and optimizer state.
+
+    Attributes:
+      step: steps taken.
+      params: the weights that the optimizer moves.
+      batch_stats: running statistics of norms.
+      opt_state: the optimizer's.
+      average: moving average of the weights, the ones to evaluate and to save; None without `train.ema`.
+    """
 
     step: Int[Array, ""]
     params: Any
     batch_stats: Any
     opt_state: Any
+    average: Any = None
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """What `model.apply` takes to evaluate: the average of the weights where there is one."""
+        return {"params": self.params if self.average is None else self.average, "batch_stats": self.batch_stats}
+
+    @property
+    def continuation(self) -> Any:
+        """What only going on with training needs beside `variables`."""
+        return self.opt_state if self.average is None else {"opt_state": self.opt_state, "params": self.params}
+
+    def filled(self, step: Any, variables: dict[str, Any], continuation: Any) -> "TrainState":
+        """A state of the same kind with the arrays of a checkpoint: what `variables` and `continuation` were."""
+        params, batch_stats = variables["params"], variables["batch_stats"]
+        if self.average is None:
+            return TrainState(step, params, batch_stats, continuation)
+        return TrainState(step, continuation["params"], batch_stats, continuation["opt_state"], params)
 
 
 def initial_variables(model: Network, key: PRNGKeyArray, image_size: int) -> dict[str, Any]:
@@ -57,10 +78,13 @@ def initial_variables(model: Network, key: PRNGKeyArray, image_size: int) -> dic
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
-def initial_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
-    """State at step 0 with the given weights."""
+def initial_state(
+    variables: dict[str, Any], optimizer: optax.GradientTransformation, *, averaged: bool = False
+) -> TrainState:
+    """State at step 0 with the given weights, with their average if it is kept."""
     params = variables["params"]
-    return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params))
+    average = jax.tree.map(jnp.copy, params) if averaged else None
+    return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params), average)
 
 
 def count_parameters(params: Any) -> int:

@@ -38,10 +38,12 @@ class Task(NamedTuple):
       loss: (variables, batch, key) -> (loss, (new running statistics, metrics that are scalars)).
       views: how many clips, each with its own crop and flip, are cut from the same frames of a video; they stand one
         behind the other on the time axis of the batch.
+      whole_batch: its loss is more than a mean over clips, so that it cannot be that of a batch taken in parts.
     """
 
     loss: Loss
     views: int = 1
+    whole_batch: bool = False
 
 
 def supervised(model: Network, config: FrozenConfigDict) -> Task:
@@ -213,7 +215,7 @@ def twins(
         metrics = {"top1": share(a.logits, batch.label), "class_loss": action, "twins_loss": twin}
         return action + weight * twin, (variables["batch_stats"], metrics)
 
-    return Task(loss, views=2)
+    return Task(loss, views=2, whole_batch=True)
 
 
 TASKS: dict[str, Callable[..., Task]] = {"supervised": supervised, "tss": tss, "order": order, "twins": twins}
