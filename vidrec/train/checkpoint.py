@@ -157,7 +157,8 @@ class _NewestAndBest:
     """Orbax's rule of what stays, asked at every save: the newest `count`, and the step `best`."""
 
     def __init__(self, count: int):
-        self._count, self.best = count, None
+        self._count = count
+        self.best: int | None = None
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Whether each checkpoint stays."""

@@ -1,7 +1,6 @@
 """The training loop, from configuration to trained network, in one readable piece."""
 
 import logging
-import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,27 +16,46 @@ from ml_collections import FrozenConfigDict
 
 from vidrec import config as configuration
 from vidrec.data.feed import DeviceFeed
-from vidrec.data.pipeline import TrainPlan
 from vidrec.data.records import TFRecordSource
-from vidrec.errors import VidrecError
+from vidrec.errors import UsageError
 from vidrec.files import write_json
-from vidrec.train.checkpoint import Checkpoints, Snapshot
+from vidrec.train import card, hosts
+from vidrec.train.checkpoint import Checkpoints
+from vidrec.train.profile import Profile
 from vidrec.train.program import make_program, starting_state
-from vidrec.train.report import MetricsLog, ProgressLine, read_metrics
+from vidrec.train.report import Clock, MetricsLog, ProgressLine
+from vidrec.train.run import Run
 from vidrec.train.sharding import is_lead
+from vidrec.train.stages import Stage
 from vidrec.train.start import (
     evaluation_steps,
     mesh_for,
+    open_split,
     open_training_records,
     training_stream,
     with_class_weights,
 )
 from vidrec.train.state import Network, TrainState, count_parameters
+from vidrec.train.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 # (model, config, mesh, evaluation step) -> (variables -> metrics of the evaluation split)
 MakeEvaluator = Callable[[Network, FrozenConfigDict, Mesh, Any], Callable[[dict[str, Any]], dict[str, float]]]
+
+
+class How(NamedTuple):
+    """What changes no result of a run, but how one can look at it.
+
+    Attributes:
+      profile: steps to trace, into workdir/profile; 0 for none.
+      debug: stop at the operation that gives the first NaN; the configuration is one of vidrec.train.debug.small.
+      jit: False, only with `debug`, runs the steps operation by operation.
+    """
+
+    profile: int = 0
+    debug: bool = False
+    jit: bool = True
 
 
 class Outcome(NamedTuple):
@@ -47,161 +65,112 @@ class Outcome(NamedTuple):
       step: steps taken in all.
       finished: False if it was asked to stop before the end.
       metrics: of the last evaluation, if any.
+      seconds: where the time of this call went, by kind of work (vidrec.train.report.Clock).
     """
 
     step: int
     finished: bool
     metrics: dict[str, float]
+    seconds: dict[str, float]
 
 
-def train(config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEvaluator) -> Outcome:
+def train(
+    config: FrozenConfigDict, workdir: str | Path, make_evaluator: MakeEvaluator, how: How | None = None
+) -> Outcome:
     """Trains until the configured step, or goes on from the newest checkpoint in `workdir`.
 
     A run that is killed at any moment and started again ends with the parameters and metrics of an undisturbed one.
 
     Args:
       config: as from vidrec.config.load.
-      workdir: folder of the run: config.json, metrics.jsonl, checkpoints/, tensorboard/.
+      workdir: folder of the run: config.json, card.json, metrics.jsonl, checkpoints/, tensorboard/.
       make_evaluator: builds the function called at every evaluation (vidrec.eval.evaluate.make_evaluator).
+      how: to look at it; None for a plain run.
 
     Raises:
-      VidrecError: configuration and records do not fit, the loss is not finite, too many unreadable records.
+      VidrecError: configuration and records do not fit, the processes of the run do not agree, the loss is not finite,
+        too many unreadable records, a device that fails.
     """
-    # --- what is trained, on what, for how long -------------------------------------------------------------------
-    source = open_training_records(config)
-    mesh = mesh_for(config)
-    program = make_program(with_class_weights(config, source), mesh, source.classes, len(source))
-    total_steps = program.total_steps
-    evaluations = evaluation_steps(config, total_steps, program.steps_per_epoch)
-    evaluator = make_evaluator(program.model, config, mesh, program.eval_step)
+    how, workdir, clock = how or How(), Path(workdir).resolve(), Clock()
+    with ExitStack() as stack:
+        # --- what is trained, on what, for how long ---------------------------------------------------------------
+        watchdog = stack.enter_context(Watchdog(config.train.watchdog, hosts.name()))
+        with hosts.failing_together():
+            source = open_training_records(config)
+            entry = card.describe(config, source, open_split(config, config.data.eval_split))
+        entry |= {"hosts": hosts.agree(entry), "debug": how.debug}
+        mesh = mesh_for(config)
+        program = make_program(with_class_weights(config, source), mesh, source.classes, len(source))
+        train_step = Stage("the training step", program.train_step, clock, watchdog, jit=how.jit, guard=not how.debug)
+        eval_step = Stage("the evaluation step", program.eval_step, clock, watchdog, jit=how.jit)
+        total_steps = program.total_steps
+        evaluations = evaluation_steps(config, total_steps, program.steps_per_epoch)
+        evaluator = make_evaluator(program.model, config, mesh, eval_step)
+        _check(config, source, workdir, how)
 
-    workdir = Path(workdir).resolve()
-    folder = Checkpoints(workdir / "checkpoints", keep=config.train.keep, writer=True)
-    with ExitStack() as stack, jax.set_mesh(mesh), stop_signals() as stopping, folder as checkpoints:
         # --- state: fresh, or where the last run stopped ----------------------------------------------------------
-        state, position = starting_state(program, config, source, checkpoints)
+        stack.enter_context(jax.set_mesh(mesh))
+        stopping = stack.enter_context(stop_signals())
+        if how.debug:
+            stack.enter_context(jax.debug_nans(True))
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep, writer=True)
+        stack.enter_context(checkpoints)
+        with clock.of("compile" if checkpoints.latest() is None else "checkpoint"):
+            state, position = starting_state(program, config, source, checkpoints)
         step = position["step"]
-        log = stack.enter_context(_open_log(workdir, config, step))
+        log = stack.enter_context(_open_log(workdir, config, step, entry))
         _announce(config, state, source, mesh, step, total_steps)
 
         # --- data, step, evaluation -------------------------------------------------------------------------------
+        profile = stack.enter_context(Profile(workdir / "profile", how.profile, step, total_steps))
         plan, batches = training_stream(config, source, program.spec, position)
         feed = DeviceFeed(stack.enter_context(batches), mesh)
-        run = _Run(config, plan, checkpoints, log, program.schedule, evaluator)
+        run = Run(config, plan, checkpoints, log, program.schedule, evaluator, clock, watchdog)
         run.save(step, state)  # so that there is one from before anything can go wrong
         if step in evaluations and not run.evaluated(step):
             run.evaluate(step, state)
 
         # --- the loop ---------------------------------------------------------------------------------------------
-        line = stack.enter_context(ProgressLine("train", total_steps, config.train.batch_size, step, show=is_lead()))
+        line = ProgressLine("train", total_steps, config.train.batch_size, step, clock, show=is_lead())
+        stack.enter_context(line)
         while step < total_steps and not agreed(stopping, step, config.train.log_every):
-            batch = next(feed)
-            with jax.transfer_guard("disallow"):  # all that a step needs lies on the devices already
-                state, metrics, read = program.train_step(state, batch)
             step += 1
+            watchdog.at(f"step {step}")
+            with profile.step(step):
+                with clock.of("data_wait"):
+                    batch = next(feed)
+                state, metrics, read = train_step(state, batch)
             run.taken(step, metrics, read)
+            profile.after(step, metrics)
             due = step in evaluations or step % config.train.checkpoint_every == 0
             if due or step % config.train.log_every == 0:
-                log.write("speed", step, line.update(step, run.settle(), feed.waited))
+                log.write("speed", step, line.update(step, run.settle()))
             if due:
-                with line.paused():
-                    run.save(step, state)  # before the evaluation: a run stopped within it evaluates when it goes on
-                    if step in evaluations:
-                        run.evaluate(step, state)
+                run.save(step, state)  # before the evaluation: a run stopped within it evaluates when it goes on
+                if step in evaluations:
+                    run.evaluate(step, state)
 
         # --- the end ----------------------------------------------------------------------------------------------
         run.end(step, state)
-        return Outcome(step, step >= total_steps, run.last_evaluation())
+        return Outcome(step, step >= total_steps, run.last_evaluation(), clock.seconds)
 
 
-class _Run:
-    """Metrics not yet read back, and what is written at a step."""
-
-    def __init__(
-        self,
-        config: FrozenConfigDict,
-        plan: TrainPlan,
-        checkpoints: Checkpoints,
-        log: MetricsLog,
-        schedule: Callable[[Any], Any],
-        evaluator: Callable[[dict[str, Any]], dict[str, float]],
-    ):
-        self.config, self.plan, self.checkpoints, self.log = config, plan, checkpoints, log
-        self.schedule, self.evaluator = schedule, evaluator
-        self.pending: list[tuple[int, dict[str, Any], list[int], Any]] = []
-
-    def taken(self, step: int, metrics: dict[str, Any], read: Any) -> None:
-        """Keeps what a step gave, while the devices still work on it, for the next call of `settle`."""
-        self.pending.append((step, metrics, self.plan.wanted(step - 1), read))
-
-    def settle(self) -> dict[str, float]:
-        """Reads back what the steps since the last call gave and writes their metrics; returns those of the last.
-
-        Stops at one that is not finite, or when too many records could not be read: all hosts at the same step.
-        """
-        row: dict[str, float] = {}
-        pending, self.pending = self.pending, []
-        for step, metrics, wanted, read in pending:
-            row = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
-                self._stop_at(step, row)
-            self.plan.audit(wanted, jax.device_get(read).tolist())
-            self.log.write("train", step, {**row, "lr": float(self.schedule(step - 1))})
-        self.log.flush()
-        return row
-
-    def evaluate(self, step: int, state: TrainState) -> None:
-        """Writes the metrics of the evaluation split into the log."""
-        self.log.write("eval", step, self.evaluator(state.variables))
-        self.log.flush()
-
-    def save(self, step: int, state: TrainState) -> None:
-        """Writes a checkpoint, unless the newest one is of this step."""
-        if self.checkpoints.latest() == step:
-            return
-        position = {
-            "version": 1,
-            "step": step,
-            "clip": self.plan.position(step),
-            "replaced": sorted(self.plan.replaced),
-            "seed": self.config.seed,
-            "dataset_digest": self.plan.source.digest,
-            "global_batch": self.config.train.batch_size,
-        }
-        config = configuration.to_dict(self.config)
-        snapshot = Snapshot(state.variables, state.continuation, position, config, list(self.plan.source.classes))
-        self.checkpoints.save(step, snapshot)
-
-    def end(self, step: int, state: TrainState) -> None:
-        self.settle()
-        self.save(step, state)
-        self.checkpoints.wait()
-
-    def evaluated(self, step: int) -> bool:
-        """Whether the log of the first process, the only one that writes, holds the evaluation of `step`."""
-        found = any(row["kind"] == "eval" and row["step"] == step for row in read_metrics(self.log.path))
-        return bool(multihost_utils.broadcast_one_to_all(np.array(found))) if jax.process_count() > 1 else found
-
-    def last_evaluation(self) -> dict[str, float]:
-        rows = [row for row in read_metrics(self.log.path) if row["kind"] == "eval"]
-        return {name: value for name, value in rows[-1].items() if name not in ("kind", "step")} if rows else {}
-
-    def _stop_at(self, step: int, row: dict[str, float]) -> None:
-        self.log.flush()
-        self.checkpoints.wait()
-        ids = ", ".join(self.plan.video_ids(step - 1))
-        raise VidrecError(
-            f"the loss of step {step} is {row['loss']} (gradient norm {row['grad_norm']}); the last checkpoint "
-            f"before it is step {self.checkpoints.latest()} in {self.checkpoints.directory}; lower optim.lr, lengthen "
-            f"optim.warmup_steps, or look at the batch's videos: {ids}"
-        )
+def _check(config: FrozenConfigDict, source: TFRecordSource, workdir: Path, how: How) -> None:
+    """Raises UsageError for what would be found out too late."""
+    if config.train.keep_best == "top5" and len(source.classes) <= 5:
+        raise UsageError(f"train.keep_best is top5, which {len(source.classes)} classes do not have; use top1")
+    before = card.last(workdir)
+    if before is not None and before["debug"] != how.debug:
+        kinds = {False: "a run without --debug", True: "a run of --debug, with its few clips to a step"}
+        raise UsageError(f"{workdir} holds {kinds[before['debug']]}, which this one is not: choose another --workdir")
 
 
-def _open_log(workdir: Path, config: FrozenConfigDict, step: int) -> MetricsLog:
-    """Makes the run's folder, with the configuration of its last start and its metrics up to `step`."""
+def _open_log(workdir: Path, config: FrozenConfigDict, step: int, entry: dict[str, Any]) -> MetricsLog:
+    """Makes the run's folder, with the configuration of its last start, its card, and its metrics up to `step`."""
     if is_lead():
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", configuration.to_dict(config))
+        card.add(workdir, {**entry, "step": step})
     return MetricsLog(workdir, step, write=is_lead())
 
 

@@ -65,42 +65,74 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+class Clock:
+    """Where the time goes: seconds by kind of work, of which one is under way at any moment.
+
+    The kinds are compile (with drawing the network), data_wait, eval, checkpoint (until training may go on, or is
+    restored) and step, which is all the rest.
+
+    Attributes:
+      seconds: of each kind, until the last change of kind or call of `lap`.
+    """
+
+    def __init__(self):
+        kinds = ("compile", "data_wait", "step", "eval", "checkpoint")
+        self.seconds: dict[str, float] = dict.fromkeys(kinds, 0.0)
+        self._kind, self._since = "step", time.perf_counter()
+        self._before = dict(self.seconds)
+
+    @contextmanager
+    def of(self, kind: str) -> Iterator[None]:
+        """What is done inside is of this kind, and of no other that is under way."""
+        outer = self._turn(kind)
+        try:
+            yield
+        finally:
+            self._turn(outer)
+
+    def lap(self) -> dict[str, float]:
+        """Seconds of each kind since the last call."""
+        self._turn(self._kind)
+        before, self._before = self._before, dict(self.seconds)
+        return {kind: seconds - before[kind] for kind, seconds in self.seconds.items()}
+
+    def _turn(self, kind: str) -> str:
+        now = time.perf_counter()
+        self.seconds[self._kind] += now - self._since
+        before, self._kind, self._since = self._kind, kind, now
+        return before
+
+
+def shares(seconds: dict[str, float]) -> dict[str, float]:
+    """The same as shares, which sum to 1."""
+    total = max(sum(seconds.values()), 1e-9)
+    return {kind: value / total for kind, value in seconds.items()}
+
+
 class ProgressLine:
     """Loss, accuracy, speed, share of time spent waiting for data, remaining time."""
 
-    def __init__(self, title: str, total_steps: int, batch_size: int, first_step: int, *, show: bool):
+    def __init__(self, title: str, total_steps: int, batch_size: int, first_step: int, clock: Clock, *, show: bool):
         self._progress = Progress(title, total_steps, show=show)
-        self._batch_size = batch_size
-        self._last = (first_step, time.perf_counter(), 0.0)
+        self._batch_size, self._step, self._clock = batch_size, first_step, clock
 
-    def update(self, step: int, metrics: dict[str, float], waited: float) -> dict[str, float]:
-        """Shows the metrics of `step`; returns the speed since the last call: clips_per_s and data_wait in [0, 1].
+    def update(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
+        """Shows the metrics of `step`; returns the speed since the last call.
 
-        Args:
-          waited: seconds spent waiting for data since the start of the loop.
+        Returns:
+          clips_per_s, of the time in which steps were taken or data was waited for, and the share in the whole time of
+          each of the clock's kinds.
         """
-        last_step, last_time, last_waited = self._last
-        now = time.perf_counter()
-        seconds = max(now - last_time, 1e-9)
-        speed = {
-            "clips_per_s": (step - last_step) * self._batch_size / seconds,
-            "data_wait": min((waited - last_waited) / seconds, 1.0),
-        }
-        self._last = (step, now, waited)
+        lap = self._clock.lap()
+        training = max(lap["step"] + lap["data_wait"], 1e-9)
+        speed = (step - self._step) * self._batch_size / training
+        self._step = step
         self._progress.update(
             step,
             f"loss {metrics['loss']:.4f}  top1 {metrics.get('top1', float('nan')):.3f}  "
-            f"{speed['clips_per_s']:.0f} clips/s  data wait {speed['data_wait']:.0%}",
+            f"{speed:.0f} clips/s  data wait {lap['data_wait'] / training:.0%}",
         )
-        return speed
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What is done inside, such as an evaluation, does not count as time of training."""
-        start = time.perf_counter()
-        yield
-        step, since, waited = self._last
-        self._last = (step, since + time.perf_counter() - start, waited)
+        return {"clips_per_s": speed, **shares(lap)}
 
     def __enter__(self) -> Self:
         self._progress.__enter__()
