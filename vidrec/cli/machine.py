@@ -100,10 +100,19 @@ def _input_of(config: Any) -> dict[str, Any]:
 
 def add_doctor(verbs: Any) -> None:
     """Adds `vidrec doctor`."""
-    add_verb(verbs, "doctor", _doctor, "what this machine has, and which implementations run on it", "--json")
+    about = "what this machine has and which implementations run on it; or how two runs differ"
+    parser = add_verb(verbs, "doctor", _doctor, about, "runs/stm runs/stm-again")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of two runs, to compare them")
 
 
 def _doctor(args: argparse.Namespace) -> tuple[Any, str]:
+    if args.runs:
+        from vidrec.inspect import two_runs
+
+        if len(args.runs) != 2:
+            raise UsageError(f"doctor compares two runs, but got {len(args.runs)}; with none it looks at the machine")
+        report = two_runs.compare(*args.runs)
+        return report, two_runs.text(report)
     from vidrec.inspect import doctor
 
     report = doctor.examine()

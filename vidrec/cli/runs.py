@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrec.cli.shared import add_config, add_hosts, add_verb, as_json, join_hosts, load_config
-from vidrec.errors import VidrecError
+from vidrec.errors import UsageError, VidrecError
 
 
 def add_demo(verbs: Any) -> None:
@@ -33,15 +33,28 @@ def add_train(verbs: Any) -> None:
     )  # fmt: skip
     add_config(parser)
     parser.add_argument("--workdir", required=True, help="folder of the run")
+    looks = parser.add_argument_group("to look at what happens")
+    looks.add_argument("--profile", type=int, default=0, metavar="STEPS", help="trace that many steps, for xprof")
+    looks.add_argument(
+        "--debug", action="store_true", help="one device, a few clips, no workers; stops at the operation with a NaN"
+    )
+    looks.add_argument("--no-jit", action="store_true", help="the same, operation by operation: print and step through")
     add_hosts(parser)
 
 
 def _train(args: argparse.Namespace) -> tuple[Any, str]:
+    if args.profile < 0:
+        raise UsageError(f"--profile is {args.profile}, but must be a number of steps")
     join_hosts(args)
     from vidrec.eval.evaluate import make_evaluator
-    from vidrec.train.loop import train
+    from vidrec.train.debug import small
+    from vidrec.train.loop import How, train
+    from vidrec.train.watchdog import leaving_together
 
-    outcome = train(load_config(args), args.workdir, make_evaluator)
+    how = How(args.profile, args.debug or args.no_jit, not args.no_jit)
+    with leaving_together():
+        config = load_config(args)
+        outcome = train(small(config) if how.debug else config, args.workdir, make_evaluator, how)
     result = {"workdir": args.workdir, **outcome._asdict()}
     if not outcome.finished:
         return result, f"Stopped at step {outcome.step}, saved; run the same command again to go on."

@@ -1,20 +1,17 @@
 """`vidrec doctor`: what this machine has, and which implementations run on it and why."""
 
 import os
-import platform
 import resource
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
 
-import vidrec
 from vidrec.errors import VidrecError
 from vidrec.ops.correlation.select import select
+from vidrec.train.card import devices, versions
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 TCM = (28, 28, 64, 15)  # height, width, channels, patch behind stage 3 of the full networks
 
 
@@ -26,44 +23,29 @@ def examine() -> dict[str, Any]:
         raise VidrecError(f"JAX finds no device: {' '.join(str(error).split())[:300]}; see JAX_PLATFORMS") from error
     memory = device.memory_stats() or {}
     return {
-        "vidrec": vidrec.__version__,
-        "python": platform.python_version(),
-        "packages": {name: version_of(name) for name in PACKAGES},
-        "devices": {
-            "platform": device.platform,
-            "kind": device.device_kind,
-            "here": jax.local_device_count(),
-            "everywhere": jax.device_count(),
-            "processes": jax.process_count(),
-            "memory_bytes": memory.get("bytes_limit"),
-        },
+        "versions": versions(),
+        "devices": {**devices(), "memory_bytes": memory.get("bytes_limit")},
         "correlation": {
             dtype: select(device.platform, device.device_kind, dtype, *TCM)._asdict()
             for dtype in ("bfloat16", "float32")
         },
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "shared_memory_bytes": shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else None,
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     }
-
-
-def version_of(package: str) -> str | None:
-    """The installed version, None where there is none."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def text(report: dict[str, Any]) -> str:
     """The report as lines."""
     devices = report["devices"]
     lines = [
-        f"vidrec {report['vidrec']}, Python {report['python']}, "
-        + ", ".join(f"{name} {number}" for name, number in report["packages"].items()),
+        ", ".join(f"{name} {number}" for name, number in report["versions"].items()),
         f"{devices['everywhere']} x {devices['kind']} ({devices['platform']}), {devices['here']} of them here, "
         f"processes: {devices['processes']}" + gigabytes(devices["memory_bytes"], " each with {}"),
-        f"{report['cores']} CPU cores, at most {report['open_files']} open files"
+        f"{report['cores']} CPU cores"
+        + gigabytes(report["memory_bytes"], ", {} of memory")
+        + f", at most {report['open_files']} open files"
         + gigabytes(report["shared_memory_bytes"], ", {} of shared memory free"),
     ]
     size = "{} x {} x {}, patch {}".format(*TCM)

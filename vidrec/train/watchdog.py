@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import NoReturn, Self
+
+import jax
+
+from vidrec.errors import VidrecError
 
 _PERIOD = 1.0  # seconds between looks
 _GRACE = 3.0  # seconds that the first process, by which the others talk, leaves them for a sentence of their own
@@ -62,9 +66,9 @@ class Watchdog:
             return
         self._quiet = 0.0
         self._end(
-            f"no progress for {self._seconds:g} s (train.watchdog) on {self._host}, at {self._what}"
+            f"vidrec: no progress for {self._seconds:g} s (train.watchdog) on {self._host}, at {self._what}"
             f"{_place(self._watched)}: another process may have ended or wait elsewhere, or a device or the storage "
-            "hangs; start the same command again on all hosts: it goes on from the last complete checkpoint"
+            "hangs; start the same command again on all hosts: it goes on from the last complete checkpoint\n"
         )
 
     def _watch(self) -> None:
@@ -83,15 +87,30 @@ class Watchdog:
             self._thread.join()
 
 
-def end_process(sentence: str) -> None:
-    """Writes the sentence on standard error and ends the process at once, with exit status 1."""
-    import jax
+@contextmanager
+def leaving_together() -> Iterator[None]:
+    """An error inside ends one of several processes at once, instead of letting it wait for the others at its exit.
 
-    sys.stderr.write(f"vidrec: {sentence}\n")
+    They are told by JAX, at the latest after 100 s, that it is gone, and would otherwise wait for it until their
+    watchdogs end them. A single process gets its error as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        if not isinstance(error, VidrecError):
+            end_process("".join(traceback.format_exception(error)))
+        end_process(f"vidrec: {error}\n", error.exit_code)
+
+
+def end_process(text: str, status: int = 1) -> NoReturn:
+    """Writes the text on standard error and ends the process at once, without waiting for another."""
+    sys.stderr.write(text)
     sys.stderr.flush()
     if jax.process_count() > 1 and jax.process_index() == 0:
         time.sleep(_GRACE)
-    os._exit(1)
+    os._exit(status)
 
 
 def _place(thread: threading.Thread) -> str:
