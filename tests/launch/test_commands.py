@@ -1,0 +1,214 @@
+"""What `vidrec launch` prints: shell that parses, and does what it says; a manifest with what a JobSet must have."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vidrec import cli
+from vidrec.errors import UsageError
+from vidrec.launch import commands
+from vidrec.launch.topology import parse
+
+TPU = {"slice": parse("v5e:16x16"), "workdir": "gs://my-bucket/runs/tcm"}
+GPU = {"slice": parse("h200:8"), "workdir": "/scratch/runs/tcm"}
+OPTIONS = {
+    "tpu-vm": TPU,
+    "queued": TPU | {"spot": True},
+    "jobset": TPU | {"image": "registry/vidrec:1"},
+    "slurm": GPU | {"nodes": 4},
+    "gpu": GPU | {"nodes": 2, "image": "registry/vidrec:1"},
+}
+
+
+def run_of(kind: str, **changes) -> commands.Run:
+    fields = {
+        "name": "tcm",
+        "config": "configs/tcm.py:ssv1,frames=8",
+        "overrides": ("--config.data.records=my records",),
+    }
+    return commands.Run(**fields | OPTIONS[kind] | changes)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in commands.KINDS if kind != "jobset"])
+def test_scripts_are_shell(kind, tmp_path):
+    for changes in ({}, {"nodes": 1}):
+        script = tmp_path / "launch.sh"
+        script.write_text(commands.render(kind, run_of(kind, **changes)))
+        subprocess.run(["bash", "-n", script], check=True)
+        if shutil.which("shellcheck"):
+            subprocess.run(["shellcheck", script], check=True)
+
+
+def fake(folder: Path, *programs: str) -> dict[str, str]:
+    """An environment whose programs write down how they were called, and say what SAYS_ and their name has."""
+    for name in programs:
+        path = folder / name
+        path.write_text(
+            f"#!/bin/bash\nprintf '%s\\x1f' {name} \"$@\" >>{folder}/calls\necho >>{folder}/calls\n"
+            f'echo "$SAYS_{name.upper()}"\n'
+        )
+        path.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder), "PROJECT": "p", "ZONE": "z"}
+
+
+def called(folder: Path) -> list[list[str]]:
+    """The calls of those programs, in order."""
+    return [line.split("\x1f")[:-1] for line in (folder / "calls").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["tpu-vm", "queued"])
+def test_a_slice_is_made_prepared_and_trained_on(kind, tmp_path):
+    environment = fake(tmp_path, "gcloud", "git") | {"SAYS_GCLOUD": "ACTIVE"}
+    text = commands.render(kind, run_of(kind))
+    subprocess.run(["bash", "-c", text], env=environment, cwd=tmp_path, check=True, capture_output=True)
+    calls = [call for call in called(tmp_path) if call[0] == "gcloud"]
+    create = calls[0]
+    assert {"--accelerator-type=v5litepod-256", "--project=p", "--zone=z"} <= set(create)
+    assert ("--spot" in create) == (kind == "queued")
+    remote = [next(a for a in call if a.startswith("--command=")) for call in calls if "ssh" in call]
+    assert "gcsfuse --implicit-dirs my-bucket bucket" in remote[1]
+    assert all("--worker=all" in call for call in calls if "ssh" in call or "scp" in call)
+    train = remote[-1].removeprefix("--command=")
+    words = trained(train.replace("cd vidrec;", "").replace(".venv/bin/", ""), tmp_path)
+    assert words == [
+        "vidrec", "train", "--config", "configs/tcm.py:ssv1,frames=8", "--config.data.records=my records",
+        "--workdir", f"{tmp_path}/bucket/runs/tcm",
+    ]  # fmt: skip
+
+
+def trained(script: str, folder: Path, **environment: str) -> list[str]:
+    """How a script calls vidrec, last."""
+    bin_ = folder / "bin"
+    bin_.mkdir()
+    subprocess.run(["bash", "-c", script], env=fake(bin_, "vidrec") | {"HOME": str(folder)} | environment, check=True)
+    return called(bin_)[-1]
+
+
+def test_a_failed_training_is_started_again_some_times(tmp_path):
+    count = tmp_path / "count"
+    script = commands.again(f"sh -c 'echo x >>{count}; test $(wc -l <{count}) -ge 3'").replace("sleep 10", "true")
+    assert subprocess.run(["bash", "-c", script], check=False).returncode == 0
+    assert len(count.read_text().split()) == 3
+    never = commands.again(f"sh -c 'echo x >>{count}; false'").replace("sleep 10", "true")
+    assert subprocess.run(["bash", "-c", never], check=False).returncode == 1
+    assert len(count.read_text().split()) == 3 + commands.RESTARTS
+
+
+def test_a_pod_that_is_told_to_stop_has_not_succeeded(tmp_path):
+    """Though what runs in it ends well; when it ends by itself, its own status counts."""
+    saves = "trap 'kill %1; echo saved; exit 0' TERM; sleep 60 >/dev/null 2>&1 & echo ready; wait"
+    process = subprocess.Popen(
+        ["bash", "-c", commands.stoppable(f"bash -c {commands.shlex.quote(saves)}")],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.stdout.readline() == "saved\n"
+        assert process.wait(20) == 143
+    for status in (0, 3):
+        script = commands.stoppable(f"bash -c 'exit {status}'")
+        assert subprocess.run(["bash", "-c", script], check=False).returncode == status
+
+
+def test_jobset_has_what_its_schema_requires():
+    text = commands.render("jobset", run_of("jobset"))
+    manifest = yaml.safe_load(text)
+    assert (manifest["apiVersion"], manifest["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    assert manifest["metadata"]["name"] == "tcm"
+    (replicated,) = manifest["spec"]["replicatedJobs"]
+    assert {"name", "replicas", "template"} <= set(replicated)  # of ReplicatedJob
+    job = replicated["template"]["spec"]
+    assert (job["parallelism"], job["completions"], job["completionMode"], job["backoffLimit"]) == (
+        64,
+        64,
+        "Indexed",
+        0,
+    )
+    assert manifest["spec"]["failurePolicy"]["maxRestarts"] > 0
+    pod = job["template"]["spec"]
+    assert pod["restartPolicy"] in ("Never", "OnFailure")  # a job's pods may have no other
+    assert pod["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice", "cloud.google.com/gke-tpu-topology": "16x16",
+    }  # fmt: skip
+    (container,) = pod["containers"]
+    assert container["image"] == "registry/vidrec:1"
+    assert container["resources"]["limits"] == container["resources"]["requests"] == {"google.com/tpu": 4}
+    assert all({"containerPort", "name"} == set(port) and len(port["name"]) <= 15 for port in container["ports"])
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    subprocess.run(["bash", "-n", "-c", container["command"][2]], check=True)
+    assert "--workdir /bucket/runs/tcm" in container["command"][2]
+
+
+def test_slurm_joins_the_nodes_and_queues_again_what_is_not_finished(tmp_path):
+    text = commands.render("slurm", run_of("slurm", workdir=str(tmp_path / "run")))
+    directives = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert {"--nodes=4", "--gpus-per-node=8", "--ntasks-per-node=1", "--requeue"} <= set(directives)
+    assert text.index("#SBATCH") < text.index("set -euo")  # behind a command, they would not be read
+    environment = {"SLURM_JOB_NODELIST": "n[1-4]", "SLURM_NNODES": "4", "SLURM_PROCID": "2", "SLURM_JOB_ID": "77"}
+    environment |= fake(tmp_path, "scontrol", "vidrec") | {"SAYS_SCONTROL": "n1\nn2"}
+    (tmp_path / "srun").write_text('#!/bin/sh\nshift\nexec "$@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    for says, again in (('{"finished": false}', True), ('{"workdir": "x", "finished": true}', False)):
+        (tmp_path / "calls").unlink(missing_ok=True)
+        subprocess.run(["bash", "-c", text], env=environment | {"SAYS_VIDREC": says}, check=True)
+        train = next(call for call in called(tmp_path) if call[0] == "vidrec")
+        assert train[-6:] == ["--coordinator", "n1:8476", "--processes", "4", "--process", "2"]
+        assert (["scontrol", "requeue", "77"] in called(tmp_path)) == again
+
+
+def test_docker_on_several_machines(tmp_path):
+    environment = fake(tmp_path, "docker") | {"COORDINATOR": "n1:8476"}
+    text = commands.render("gpu", run_of("gpu", workdir=str(tmp_path / "run")))
+    subprocess.run(["bash", "-c", text, "gpu.sh", "1"], env=environment, check=True, cwd=tmp_path, capture_output=True)
+    docker = called(tmp_path)[0]
+    assert docker[-4:] == ["--processes", "2", "--process", "1"]
+    assert {"--restart=on-failure:10", "--gpus", "registry/vidrec:1"} <= set(docker)
+    command = ["bash", "-c", text, "gpu.sh"]
+    without = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert without.returncode
+    assert "0 to 1" in without.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("tpu-vm", {"slice": parse("h200:8")}, "on TPUs"),
+        ("slurm", {"slice": parse("v5e:2x4")}, "on GPUs"),
+        ("queued", {"workdir": "/scratch"}, "gs://BUCKET"),
+        ("slurm", {"workdir": "gs://b/c"}, "share"),
+        ("jobset", {"image": ""}, "needs --image"),
+        ("slurm", {"image": "x"}, "needs no --image"),
+        ("tpu-vm", {"nodes": 2}, "--nodes"),
+        ("gpu", {"spot": True}, "--spot"),
+        ("tpu-vm", {"name": "My_Run"}, "--name"),
+        ("tpu-vm", {"slice": parse("tpu7x:2x2x1")}, "jobset"),
+        ("jobset", {"slice": parse("v3:4x4")}, "no nodes"),
+    ],
+)
+def test_options_that_do_not_go_together(kind, changes, message):
+    with pytest.raises(UsageError, match=message):
+        commands.render(kind, run_of(kind, **changes))
+
+
+def test_hosts_and_types_of_slices():
+    counts = {"v5e:2x4": 1, "v5e:4x4": 4, "v6e:1x1": 1, "v5p:2x2x2": 2, "v4:2x2x1": 1}
+    assert {name: commands.hosts(parse(name)) for name in counts} == counts
+    assert commands.tpu_type(parse("v6e:4x4")) == "--accelerator-type=v6e-16"
+    assert commands.tpu_type(parse("v5p:2x2x4")) == "--type=v5p --topology=2x2x4"
+
+
+def test_from_the_command_line(capsys):
+    words = ["launch", "queued", "--config", "configs/tcm.py:ssv1", "--workdir", "gs://b/runs", "--topology"]
+    assert cli.main([*words, "v5e:4x4"]) == 0
+    assert "NAME=vidrec-tcm-ssv1\n" in capsys.readouterr().out
+    assert cli.main([*words, "v5e:16x16"]) == 2  # a batch of 32 clips on 256 chips
+    assert "set --config.train.batch_size" in capsys.readouterr().err
+    assert cli.main([*words, "v5e:16x16", "--config.train.batch_size=2048", "--config.eval.batch_size=2048"]) == 0
+    assert cli.main([*words, "v5e:4x4", "--config.mesh.fsdp=3"]) == 2
