@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from tests.quick import jit
+from vidrec.config import base
+from vidrec.data.clips import ClipSpec
 from vidrec.data.feed import DeviceFeed, jitter, mix, neighbours, normalize
+from vidrec.data.pipeline import Loader, StepIterator, train_plan
+from vidrec.data.records import open_records
 from vidrec.train.sharding import make_mesh
 from vidrec.types import Batch
 
@@ -50,7 +54,7 @@ def test_hue_keeps_the_luma_where_nothing_is_cut():
 
 def test_feed_gives_global_batches_in_order():
     batches = [Batch(CLIPS, np.full(3, i), np.arange(3), np.ones(3, bool)) for i in range(5)]
-    feed = DeviceFeed(iter(batches), make_mesh(1), depth=2)
+    feed = DeviceFeed(iter(batches), make_mesh(base().mesh, jax.devices()[:1]), depth=2)
     for i, batch in enumerate(feed):
         np.testing.assert_array_equal(batch.label, batches[i].label)
         np.testing.assert_array_equal(batch.clips, CLIPS)
@@ -108,3 +112,16 @@ def test_with_both_either_is_drawn():
     inside = (shares > 0.02) & (shares < 0.98)
     boxes = np.array([(found == FLAT).any() for found in clips])
     assert 8 < (boxes & inside).sum() < inside.sum() - 8
+
+
+def test_batches_on_the_device_outlive_those_read_after_them(records):
+    """A device of a CPU may use the host's memory itself, which must not be given to a later batch."""
+    source = open_records(records, "train")
+    spec = ClipSpec(num_frames=4, image_size=32, resize=(24,))
+    plan = train_plan(source, spec, batch_size=4, seed=0)
+    with StepIterator(plan.batches, Loader(0, 2), 4 * spec.nbytes) as batches:
+        feed = DeviceFeed(batches, make_mesh(base().mesh, jax.devices()[:1]))
+        kept = [next(feed) for _ in range(12)]
+        del feed
+    for step, batch in enumerate(kept):
+        np.testing.assert_array_equal(batch.clips, plan.batches[step].clips)
