@@ -9,34 +9,21 @@ import pytest
 
 CHILD = """
 import jax
-import jax.numpy as jnp
 from jax.experimental import topologies
+from ml_collections import ConfigDict
 
-from tests.configs.recipes import network, read
-from vidrec.train.optim import make_optimizer
-from vidrec.train.sharding import batch_sharded, replicated
-from vidrec.train.state import initial_state, initial_variables
-from vidrec.train.step import make_train_step
-from vidrec.train.tasks import make_task
-from vidrec.types import Batch
+from tests.configs.recipes import read
+from vidrec.train.program import abstract_batch, abstract_state, make_program
+from vidrec.train.sharding import make_mesh
 
 topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4")
-mesh = topologies.make_mesh(topology, (8,), ("data",))
-config = read("configs/tcm.py", "ssv1,depth=18")
-model = network(config)
-optimizer = make_optimizer(config.optim, lambda step: 0.1)
-clips, size = 16, config.data.image_size
-key = jax.random.key(0)  # made on this machine
+config = ConfigDict(read("configs/tcm.py", "ssv1,depth=18"))
+config.train.batch_size = 16
+config.mesh.fsdp = 2
+mesh = make_mesh(config.mesh, topology.devices)
+program = make_program(config, mesh, range(config.model.num_classes), 1000)
 with jax.set_mesh(mesh):
-    state = jax.eval_shape(lambda key: initial_state(initial_variables(model, key, size), optimizer), key)
-    whole, split = replicated(mesh), batch_sharded(mesh)
-    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
-    batch = Batch(
-        jax.ShapeDtypeStruct((clips, model.clip_length, size, size, 3), jnp.uint8, sharding=split),
-        *(jax.ShapeDtypeStruct((clips,), dtype, sharding=split) for dtype in (jnp.int32, jnp.int32, jnp.bool_)),
-    )
-    step = make_train_step(make_task(model, config).loss, optimizer, mesh, seed=0)
-    compiled = step.lower(state, batch).compile()
+    compiled = program.train_step.lower(abstract_state(program), abstract_batch(program, 16)).compile()
 text = compiled.as_text()
 print([name for name in ("vidrec_match_forward", "vidrec_match_backward") if name in text])
 """

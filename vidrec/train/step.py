@@ -59,7 +59,7 @@ def make_train_step(
       ema: decay of the moving average of the weights; only for a state that has one.
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any], Int[Array, " b"]]:
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any], Int[Array, " b"]]:
         """One update of the parameters."""
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         gradient = in_parts(gradient_of(task_loss, shardings.params), parts, mesh)
@@ -73,7 +73,7 @@ def make_train_step(
 
     everywhere = replicated(mesh)
     return jax.jit(
-        step,
+        train_step,
         in_shardings=(shardings, batch_sharded(mesh)),
         out_shardings=(shardings, everywhere, everywhere),
         donate_argnums=0,
@@ -134,10 +134,10 @@ def make_predict_step(
     Variables are taken as they lie.
     """
 
-    def step(variables: dict[str, Any], batch: Batch) -> tuple[Batch, Float[Array, "b k"]]:
+    def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[Batch, Float[Array, "b k"]]:
         """The network in evaluation."""
         variables = jax.lax.with_sharding_constraint(variables, in_use(variables, mesh))
         output = model.apply(variables, feed.normalize(batch.clips, mean, std), train=False)
         return batch._replace(clips=jnp.zeros(0, jnp.uint8)), output.logits.astype(jnp.float32)
 
-    return jax.jit(step, in_shardings=(None, batch_sharded(mesh)), out_shardings=replicated(mesh))
+    return jax.jit(eval_step, in_shardings=(None, batch_sharded(mesh)), out_shardings=replicated(mesh))
