@@ -49,7 +49,7 @@ def test_every_second_is_of_one_kind(passes):
         with clock.of("compile"):  # within an evaluation, and not counted as one
             passes(16)
         passes(1)
-    assert clock.lap() == {"compile": 16, "data_wait": 0, "step": 4, "eval": 3, "checkpoint": 0}
+    assert clock.lap() == {"compile": 16, "data_wait": 0, "steps": 4, "eval": 3, "checkpoint": 0}
 
     def fail():
         passes(5)
@@ -58,7 +58,7 @@ def test_every_second_is_of_one_kind(passes):
     with pytest.raises(OSError, match="full"), clock.of("checkpoint"):
         fail()
     passes(1)
-    assert clock.lap() == {"compile": 0, "data_wait": 0, "step": 1, "eval": 0, "checkpoint": 5}
+    assert clock.lap() == {"compile": 0, "data_wait": 0, "steps": 1, "eval": 0, "checkpoint": 5}
     assert sum(clock.seconds.values()) == 29
 
 
@@ -69,9 +69,9 @@ def test_the_speed_is_that_of_training_and_the_shares_are_of_everything(passes):
     with clock.of("data_wait"):
         passes(1)
     speed = line.update(10, {"loss": 1.0})
-    assert speed == {"clips_per_s": 40, "compile": 0, "data_wait": 0.5, "step": 0.5, "eval": 0, "checkpoint": 0}
+    assert speed == {"clips_per_s": 40, "compile": 0, "data_wait": 0.5, "steps": 0.5, "eval": 0, "checkpoint": 0}
     with clock.of("eval"):
         passes(6)
     passes(2)
     speed = line.update(20, {"loss": 1.0})
-    assert speed == {"clips_per_s": 40, "compile": 0, "data_wait": 0, "step": 0.25, "eval": 0.75, "checkpoint": 0}
+    assert speed == {"clips_per_s": 40, "compile": 0, "data_wait": 0, "steps": 0.25, "eval": 0.75, "checkpoint": 0}

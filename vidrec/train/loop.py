@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,14 +115,15 @@ def train(
             stack.enter_context(jax.debug_nans(True))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep, writer=True)
         stack.enter_context(checkpoints)
-        with clock.of("compile" if checkpoints.latest() is None else "checkpoint"):
+        fresh = checkpoints.latest() is None
+        with clock.of("compile" if fresh else "checkpoint"), watchdog.paused() if fresh else nullcontext():
             state, position = starting_state(program, config, source, checkpoints)
         step = position["step"]
+        profile = stack.enter_context(Profile(workdir / "profile", how.profile, step, total_steps))
         log = stack.enter_context(_open_log(workdir, config, step, entry))
         _announce(config, state, source, mesh, step, total_steps)
 
         # --- data, step, evaluation -------------------------------------------------------------------------------
-        profile = stack.enter_context(Profile(workdir / "profile", how.profile, step, total_steps))
         plan, batches = training_stream(config, source, program.spec, position)
         feed = DeviceFeed(stack.enter_context(batches), mesh)
         run = Run(config, plan, checkpoints, log, program.schedule, evaluator, clock, watchdog)
@@ -187,7 +188,11 @@ def _announce(
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Gives an event that SIGTERM or Ctrl-C sets, instead of ending the process; a second Ctrl-C does end it."""
+    """Gives an event that SIGTERM or Ctrl-C sets, instead of ending the process; a second Ctrl-C does end it.
+
+    SIGTERM is also what comes before a machine goes: Kubernetes and Slurm send it to what they stop, and a Cloud VM
+    that is preempted or shut down for maintenance to all its processes. It takes the place of JAX's own handler.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -69,16 +69,16 @@ class Clock:
     """Where the time goes: seconds by kind of work, of which one is under way at any moment.
 
     The kinds are compile (with drawing the network), data_wait, eval, checkpoint (until training may go on, or is
-    restored) and step, which is all the rest.
+    restored) and steps, which is all the rest.
 
     Attributes:
       seconds: of each kind, until the last change of kind or call of `lap`.
     """
 
     def __init__(self):
-        kinds = ("compile", "data_wait", "step", "eval", "checkpoint")
+        kinds = ("compile", "data_wait", "steps", "eval", "checkpoint")
         self.seconds: dict[str, float] = dict.fromkeys(kinds, 0.0)
-        self._kind, self._since = "step", time.perf_counter()
+        self._kind, self._since = "steps", time.perf_counter()
         self._before = dict(self.seconds)
 
     @contextmanager
@@ -124,7 +124,7 @@ class ProgressLine:
           each of the clock's kinds.
         """
         lap = self._clock.lap()
-        training = max(lap["step"] + lap["data_wait"], 1e-9)
+        training = max(lap["steps"] + lap["data_wait"], 1e-9)
         speed = (step - self._step) * self._batch_size / training
         self._step = step
         self._progress.update(

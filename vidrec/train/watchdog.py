@@ -16,7 +16,8 @@ import jax
 from vidrec.errors import VidrecError
 
 _PERIOD = 1.0  # seconds between looks
-_GRACE = 3.0  # seconds that the first process, by which the others talk, leaves them for a sentence of their own
+# Seconds, at most, that the first process leaves the others for a sentence of their own: JAX ends them when it is gone.
+_GRACE = 10.0
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -34,7 +35,8 @@ class Watchdog:
     """
 
     def __init__(self, seconds: float, host: str, end: Callable[[str], None] | None = None):
-        self._seconds, self._host, self._end = seconds, host, end or end_process
+        self._seconds, self._host = seconds, host
+        self._end = end or (lambda text: end_process(text, grace=min(seconds / 2, _GRACE)))
         self._what, self._quiet, self._paused = "the start", 0.0, 0
         self._watched = threading.main_thread()
         self._closed = threading.Event()
@@ -100,16 +102,20 @@ def leaving_together() -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         if not isinstance(error, VidrecError):
-            end_process("".join(traceback.format_exception(error)))
-        end_process(f"vidrec: {error}\n", error.exit_code)
+            end_process("".join(traceback.format_exception(error)), grace=3)
+        end_process(f"vidrec: {error}\n", error.exit_code, grace=3)
 
 
-def end_process(text: str, status: int = 1) -> NoReturn:
-    """Writes the text on standard error and ends the process at once, without waiting for another."""
+def end_process(text: str, status: int = 1, grace: float = _GRACE) -> NoReturn:
+    """Writes the text on standard error and ends the process, without waiting for another to do the same.
+
+    Args:
+      grace: seconds after which the first of several processes ends; the others end at once.
+    """
     sys.stderr.write(text)
     sys.stderr.flush()
     if jax.process_count() > 1 and jax.process_index() == 0:
-        time.sleep(_GRACE)
+        time.sleep(grace)
     os._exit(status)
 
 
