@@ -3,6 +3,7 @@
 import functools
 import logging
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -142,7 +143,7 @@ def test_a_run_compiles_each_step_once(tiny_config, tmp_path, caplog):
 def test_a_network_that_the_model_axis_does_not_split_is_told():
     config = ConfigDict(settings())
     config.mesh.model = 2
-    mesh = jax.sharding.AbstractMesh((1, 1, 2), ("data", "fsdp", "model"))
+    mesh: Any = jax.sharding.AbstractMesh((1, 1, 2), ("data", "fsdp", "model"))
     with pytest.raises(UsageError, match=r"mesh\.model is 2, but splits no parameter"):
         make_program(FrozenConfigDict(config), mesh, CLASSES, 32)
 

@@ -2,6 +2,7 @@
 
 import logging
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import pytest
@@ -24,26 +25,27 @@ def devices(count, processes=1):
     return [SimpleNamespace(id=i, process_index=i % processes, platform="cpu") for i in range(count)]
 
 
-def abstract_mesh(data=1, fsdp=1, model=1):
+def abstract_mesh(data=1, fsdp=1, model=1) -> Any:
     return AbstractMesh((data, fsdp, model), ("data", "fsdp", "model"))
 
 
-def shape(mesh):
-    return tuple(mesh.shape.values())
+def grids(monkeypatch) -> Any:
+    """make_mesh, which then gives the array of devices, since JAX makes no mesh of such."""
+    monkeypatch.setattr(sharding, "Mesh", lambda grid, axes, axis_types: grid)
+    return make_mesh
 
 
 def test_all_devices_take_part_unless_fewer_are_asked_for(monkeypatch):
-    monkeypatch.setattr(sharding, "Mesh", lambda grid, axes, axis_types: grid)
-    assert make_mesh(sizes(), devices(8)).shape == (8, 1, 1)
-    assert make_mesh(sizes(fsdp=4), devices(8)).shape == (2, 4, 1)
-    assert make_mesh(sizes(fsdp=2, model=2), devices(8)).shape == (2, 2, 2)
-    assert [d.id for d in make_mesh(sizes(data=2), devices(8)).ravel()] == [0, 1]
+    grid = grids(monkeypatch)
+    assert grid(sizes(), devices(8)).shape == (8, 1, 1)
+    assert grid(sizes(fsdp=4), devices(8)).shape == (2, 4, 1)
+    assert grid(sizes(fsdp=2, model=2), devices(8)).shape == (2, 2, 2)
+    assert [d.id for d in grid(sizes(data=2), devices(8)).ravel()] == [0, 1]
 
 
 def test_a_process_has_one_block_of_the_batch(monkeypatch):
-    monkeypatch.setattr(sharding, "Mesh", lambda grid, axes, axis_types: grid)
-    grid = make_mesh(sizes(fsdp=2, model=2), devices(16, processes=4))
-    owners = [[d.process_index for d in copy] for copy in grid.reshape(-1, 2)]
+    made = grids(monkeypatch)(sizes(fsdp=2, model=2), devices(16, processes=4))
+    owners = [[d.process_index for d in copy] for copy in made.reshape(-1, 2)]
     assert owners == [[0, 0], [0, 0], [1, 1], [1, 1], [2, 2], [2, 2], [3, 3], [3, 3]]
 
 

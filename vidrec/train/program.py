@@ -86,7 +86,7 @@ def make_program(config: FrozenConfigDict, mesh: Mesh, classes: Sequence[str], r
         variables = initial_variables(model, key, config.data.image_size)
         return initial_state(variables, optimizer, averaged=config.train.ema > 0)
 
-    shapes = jax.eval_shape(draw, jax.random.key(0))
+    shapes = jax.eval_shape(lambda: draw(jax.random.key(0)))
     check_effect(shapes.params, mesh)
     shardings = at_rest(shapes, mesh)
     return Program(
@@ -130,7 +130,8 @@ def parts_of(config: FrozenConfigDict, model: Network, task: Task) -> Parts:
 
 def abstract_state(program: Program) -> TrainState:
     """Shape, type and place of every array of the state, for `program.train_step.lower`."""
-    return abstract(jax.eval_shape(program.make_state, jax.random.key(0)), program.state_shardings)
+    key = jax.eval_shape(lambda: jax.random.key(0))  # so that no device makes it
+    return abstract(jax.eval_shape(program.make_state, key), program.state_shardings)
 
 
 def abstract_batch(program: Program, batch_size: int, *, train: bool = True) -> Batch:

@@ -78,7 +78,7 @@ def _class_shares(source: TFRecordSource, mixture: Sequence[float]) -> np.ndarra
     return shares
 
 
-def build_model(config: FrozenConfigDict, classes: tuple[str, ...] | list[str]) -> Network:
+def build_model(config: FrozenConfigDict, classes: Sequence[str]) -> Network:
     """The network of `config.model` for these classes.
 
     Raises:
@@ -116,7 +116,7 @@ def frozen_paths(model: Network, image_size: int) -> frozenset[str]:
     policy = getattr(model, "bn", None)
     if policy is None:
         return frozenset()
-    shapes = jax.eval_shape(lambda key: initial_variables(model, key, image_size), jax.random.key(0))
+    shapes = jax.eval_shape(lambda: initial_variables(model, jax.random.key(0), image_size))
     return frozenset("/".join(path) for path in frozen_params(policy, shapes))
 
 
@@ -208,9 +208,7 @@ def with_weights(state: TrainState, config: FrozenConfigDict, classes: tuple[str
             raise UsageError(f"train.init: there is no checkpoint in {config.train.init}")
         _, saved, saved_classes = checkpoints.describe(latest)
         model = build_model(configuration.from_dict(saved), saved_classes)
-        shapes = jax.eval_shape(
-            lambda key: initial_variables(model, key, saved["data"]["image_size"]), jax.random.key(0)
-        )
+        shapes = jax.eval_shape(lambda: initial_variables(model, jax.random.key(0), saved["data"]["image_size"]))
         loaded, _ = checkpoints.restore(latest, abstract(shapes, at_rest(shapes, mesh)))
     if list(saved_classes) != list(classes):
         logger.info("The classifier starts afresh: %s has other classes.", config.train.init)
