@@ -32,6 +32,7 @@ TCM_GROUPS = ((r"bn\d*/|_bn/|norm/", 1.0, 0.0), (r"bias$", 2.0, 0.0))
 # TSM also trains the new classifier five (its bias ten) times faster.
 TSM_GROUPS = ((r"^fc/kernel$", 5.0, 1.0), (r"^fc/bias$", 10.0, 0.0), *TCM_GROUPS)
 
+TRUST = 0.001  # of LARS, as published
 
 FieldsOf = Callable[[str], Mapping[str, Any]]  # name of a network or task -> its fields and defaults
 
@@ -85,7 +86,7 @@ def base() -> ConfigDict:
     c.optim.momentum = 0.9
     c.optim.nesterov = False
     c.optim.b2 = 0.999
-    c.optim.trust = 0.001  # of lars: how far a step moves an array of weights, beside its norm, per unit of lr
+    c.optim.trust = TRUST  # of lars: how far a step moves an array of weights, beside its norm, per unit of lr
     c.optim.weight_decay = 5e-4
     c.optim.decay = "all"  # all parameters | kernels (arrays of two and more dimensions)
     c.optim.schedule = "step"  # step (by epoch) | cosine (to `final` times lr) | constant

@@ -82,6 +82,35 @@ def test_adam_decays_kernels_only_when_asked(name):
     np.testing.assert_array_equal(decayed["bn1"]["scale"], plain["bn1"]["scale"])
 
 
+def test_lars_is_the_published_arithmetic():
+    """Algorithm 1: m = momentum * m + lr * trust * |w| / (|g| + decay * |w|) * (g + decay * w); w -= m."""
+    optim = settings(name="lars", lr=2.0, weight_decay=0.01, clip_norm=0.0, trust=0.1, groups=((r"bias$", 3.0, 0.0),))
+    w, g, m = PARAMS["conv1"]["kernel"], GRADIENTS["conv1"]["kernel"], 0
+    for _ in range(3):
+        norm = np.linalg.norm(w)
+        m = 0.9 * m + 2.0 * 0.1 * norm / (np.linalg.norm(g) + 0.01 * norm) * (g + 0.01 * w)
+        w = w - m
+    params = run(optim, 3)
+    np.testing.assert_allclose(params["conv1"]["kernel"], w, rtol=1e-5)
+    scale, m = PARAMS["bn1"]["scale"], 0  # a norm, like a bias, moves by its gradient
+    for _ in range(3):
+        m = 0.9 * m + 2.0 * (1.2 + 0.01 * scale)
+        scale = scale - m
+    np.testing.assert_allclose(params["bn1"]["scale"], scale, rtol=1e-5)
+
+
+def test_lars_moves_zeros():
+    optimizer = make_optimizer(settings(name="lars", lr=1.0), lambda step: 1.0)
+    params = {"fc": {"kernel": jnp.zeros((2, 2))}}
+    updates, _ = optimizer.update({"fc": {"kernel": jnp.full((2, 2), 0.5)}}, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["fc"]["kernel"], -0.5)
+
+
+def test_trust_is_of_lars_alone():
+    with pytest.raises(UsageError, match=r"optim\.trust has no effect here: optim\.name=sgd"):
+        make_optimizer(settings(trust=0.01), lambda step: 1.0)
+
+
 def test_groups_of_the_published_codes():
     tsm, tsm_decay = multipliers(TSM_GROUPS, "all")
     tcm, tcm_decay = multipliers(TCM_GROUPS, "all")

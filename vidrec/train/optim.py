@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from vidrec.config import TRUST
 from vidrec.errors import UsageError
+from vidrec.models.fields import check_has_effect
 
 Groups = tuple[tuple[str, float, float], ...]
 
@@ -62,6 +64,7 @@ def make_optimizer(
       schedule: step -> learning rate.
       frozen: paths of parameters that never change, such as "layer1_0/bn1/scale".
     """
+    check_has_effect("optim.trust", optim.name == "lars" or optim.trust == TRUST, f"optim.name={optim.name}")
     lr_multiplier, decay_multiplier = multipliers(tuple(optim.groups), optim.decay, frozen)
     parts = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
     decay = _add_decay(optim.weight_decay, decay_multiplier)
