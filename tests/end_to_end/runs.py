@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,11 @@ from vidrec.eval.predict import load
 from vidrec.train.loop import Outcome, train
 from vidrec.train.report import read_metrics
 
-# argv: statement, step, command line: `vidrec` in which the statement is executed when that step is dispatched.
+# argv: statement, step, command line: `vidrec` in which the statement is executed when that step is dispatched. With
+# the variable CLIPS_SEEN, a line "step row record digest" is added to that file for each clip this process trains on.
 CHILD = """
-import sys
+import hashlib, os, sys
+import numpy as np
 from vidrec.train import program
 
 statement, at, make = sys.argv[1], int(sys.argv[2]), program.make_train_step
@@ -28,8 +31,17 @@ def disturbed(*args, **options):
     def run(state, batch):
         if statement and int(state.step) == at:
             exec(statement)
+        if "CLIPS_SEEN" in os.environ:
+            tell(int(state.step), batch)
         return train_step(state, batch)
     return run
+
+def tell(step, batch):
+    with open(os.environ["CLIPS_SEEN"], "a") as file:
+        for clips, records in zip(batch.clips.addressable_shards, batch.record.addressable_shards, strict=True):
+            rows = zip(np.asarray(records.data), np.asarray(clips.data), strict=True)
+            for row, (record, clip) in enumerate(rows, start=clips.index[0].start or 0):
+                file.write(f"{step} {row} {record} {hashlib.sha256(clip.tobytes()).hexdigest()}\\n")
 
 program.make_train_step = disturbed
 if __name__ == "__main__":
@@ -59,19 +71,36 @@ def recipe(config, folder: Path) -> Path:
     return path
 
 
-def start(config, workdir, *, do="", at=0, devices=1, hosts=()) -> subprocess.Popen:
-    """Trains in a process of its own, in which the statement `do` is executed before step `at`."""
-    where = ("--config", recipe(config, Path(workdir).parent), "--workdir", workdir)
-    return command("train", *where, do=do, at=at, devices=devices, hosts=hosts)
+def start(config, workdir, **options) -> subprocess.Popen:
+    """Trains in a process of its own; options as of `command`."""
+    return command("train", "--config", recipe(config, Path(workdir).parent), "--workdir", workdir, **options)
 
 
-def command(*arguments, do="", at=0, devices=1, hosts=()) -> subprocess.Popen:
-    """Starts a command line of vidrec; `hosts` are (address, number of processes, number of this one)."""
+def command(*arguments, do="", at=0, devices=1, hosts=(), clips_seen=None, folder=None) -> subprocess.Popen:
+    """Starts a command line of vidrec.
+
+    Args:
+      do: a statement that is executed before step `at`.
+      devices: of the process.
+      hosts: (address, number of processes, number of this one).
+      folder: where the process works; its modules can be imported.
+      clips_seen: a file to which a line is added for each clip that the process trains on.
+    """
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    env |= {} if clips_seen is None else {"CLIPS_SEEN": str(clips_seen)}
     flags = ("--coordinator", "--processes", "--process")[: len(hosts)]
     together = (f"{flag}={value}" for flag, value in zip(flags, hosts, strict=True))
-    line = [sys.executable, "-c", CHILD, do, str(at), *map(str, arguments), *together]
-    return subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    disturbed = do or clips_seen is not None
+    program = ("-c", CHILD, do, str(at)) if disturbed else ("-m", "vidrec")
+    line = [sys.executable, *program, *map(str, arguments), *together]
+    return subprocess.Popen(line, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def free_address() -> str:
+    """An address at which processes of this machine can meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def finish(process: subprocess.Popen) -> int:

@@ -26,7 +26,7 @@ from vidrec.train.program import make_program, starting_state
 from vidrec.train.report import Clock, MetricsLog, ProgressLine
 from vidrec.train.run import Run
 from vidrec.train.sharding import is_lead
-from vidrec.train.stages import Stage
+from vidrec.train.stages import Stage, failures
 from vidrec.train.start import (
     evaluation_steps,
     mesh_for,
@@ -99,8 +99,10 @@ def train(
             source = open_training_records(config)
             entry = card.describe(config, source, open_split(config, config.data.eval_split))
         entry |= {"hosts": hosts.agree(entry), "debug": how.debug}
-        mesh = mesh_for(config)
-        program = make_program(with_class_weights(config, source), mesh, source.classes, len(source))
+        mesh, size = mesh_for(config), config.data.image_size
+        drawing = f"drawing {config.model.name} of {config.model.num_frames} frames of {size} x {size} pixels"
+        with failures(drawing):
+            program = make_program(with_class_weights(config, source), mesh, source.classes, len(source))
         train_step = Stage("the training step", program.train_step, clock, watchdog, jit=how.jit, guard=not how.debug)
         eval_step = Stage("the evaluation step", program.eval_step, clock, watchdog, jit=how.jit)
         total_steps = program.total_steps
@@ -116,7 +118,11 @@ def train(
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep, writer=True)
         stack.enter_context(checkpoints)
         fresh = checkpoints.latest() is None
-        with clock.of("compile" if fresh else "checkpoint"), watchdog.paused() if fresh else nullcontext():
+        with (
+            failures(drawing),
+            clock.of("compile" if fresh else "checkpoint"),
+            watchdog.paused() if fresh else nullcontext(),
+        ):
             state, position = starting_state(program, config, source, checkpoints)
         step = position["step"]
         profile = stack.enter_context(Profile(workdir / "profile", how.profile, step, total_steps))
