@@ -1,6 +1,7 @@
 """`vidrec bench` and `doctor`: what runs on this machine, and how fast."""
 
 import argparse
+import os
 import sys
 from typing import Any
 
@@ -18,6 +19,7 @@ def add_bench(verbs: Any) -> None:
     whats = parser.add_subparsers(metavar="WHAT", required=True)
     _add_bench_correlation(whats)
     _add_bench_input(whats)
+    _add_bench_step(whats)
 
 
 def _add_bench_correlation(whats: Any) -> None:
@@ -96,6 +98,29 @@ def _input_of(config: Any) -> dict[str, Any]:
         "workers": config.data.workers,
         "threads": config.data.threads,
     }
+
+
+def _add_bench_step(whats: Any) -> None:
+    parser = add_verb(
+        whats, "step", _bench_step, "the training step on the devices that are here, beside PyTorch's",
+        "--config configs/stm.py:ssv1 --batch-size 8",
+    )  # fmt: skip
+    add_config(parser)
+    parser.add_argument("--batch-size", type=int, help="clips of the global batch (default: the recipe's)")
+    parser.add_argument("--steps", type=int, default=10, help="timed in each round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="in which both take their turns (default: %(default)s)")
+    parser.add_argument("--torch-python", default="", help="interpreter with PyTorch (default: this one, if it has it)")
+
+
+def _bench_step(args: argparse.Namespace) -> tuple[Any, str]:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory of the same GPU
+    from vidrec.inspect import bench_step
+
+    report = bench_step.measure(
+        load_config(args), batch_size=args.batch_size, steps=args.steps, rounds=args.rounds,
+        torch_python=args.torch_python, tell=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    return report, bench_step.text(report)
 
 
 def add_doctor(verbs: Any) -> None:

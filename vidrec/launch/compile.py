@@ -34,6 +34,7 @@ def compile_for(
     records: int = RECORDS,
     fast: bool = False,
     find_batch: bool = False,
+    train_only: bool = False,
     tell: Tell = lambda line: None,
 ) -> dict[str, Any]:
     """Compiles the steps; a report of plain values (see `text` of vidrec.launch.report).
@@ -45,6 +46,7 @@ def compile_for(
       records: of the training split, which the learning rate's schedule depends on.
       fast: with little optimisation, in a quarter of the time; memory and collectives are nearly the same.
       find_batch: also looks for the largest batch that fits.
+      train_only: leaves out the evaluation step.
       tell: is told what is compiled next.
 
     Raises:
@@ -55,7 +57,7 @@ def compile_for(
     if batch is not None and batch < 1:
         raise UsageError(f"--batch is {batch}, but must be at least 1")
     task = {"config": configuration.to_dict(config), "topology": topology, "batch": batch, "records": records}
-    return _elsewhere({**task, "find_batch": find_batch, "fast": fast}, tell)
+    return _elsewhere({**task, "find_batch": find_batch, "train_only": train_only, "fast": fast}, tell)
 
 
 def _elsewhere(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
@@ -135,12 +137,13 @@ def work(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
             limits,
             lambda traced: useful_flops(config, mesh, traced),
         )
-        tell(f"compiling the evaluation step of {sizes['eval']} clips")
-        report["eval"] = account.account(lambda: trace_eval(program, sizes["eval"]), program, limits)
+        if not task["train_only"]:
+            tell(f"compiling the evaluation step of {sizes['eval']} clips")
+            report["eval"] = account.account(lambda: trace_eval(program, sizes["eval"]), program, limits)
     except jax.errors.JaxRuntimeError as error:
         if not task["find_batch"] or not is_too_much(error):
             raise VidrecError(told(error, wanted.name, sizes["train"], parts)) from error
-    report["fits"] = "eval" in report
+    report["fits"] = "train" in report and (task["train_only"] or "eval" in report)
 
     def fits(clips: int) -> bool:
         """Whether a training step of so many clips on each part compiles."""

@@ -1,0 +1,212 @@
+"""How fast a configuration's training step runs on the devices that are here, beside plain PyTorch in the same run.
+
+Batches are random pixels on the devices, so that nothing but the step is measured. Both take turns, round by round, and
+medians count. `torch_networks` holds what is compared with.
+"""
+
+import importlib.util
+import json
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import FrozenConfigDict
+
+from vidrec.errors import UsageError, VidrecError
+from vidrec.inspect.bench_input import said_by
+from vidrec.inspect.peaks import peak_of
+from vidrec.inspect.steps import program_for, replaced, trace_train, useful_flops
+from vidrec.train.program import Program, abstract_batch
+from vidrec.train.sharding import batch_parts, make_mesh
+
+Tell = Callable[[str], None]
+
+PEERS = re.compile(r"(tsn|tsm|stm)_resnet(50|101)")
+TORCH_NETWORKS = str(Path(__file__).with_name("torch_networks.py"))  # not imported: it needs PyTorch
+WARM_UP = 2  # steps before those that count
+
+
+def measure(
+    config: FrozenConfigDict,
+    *,
+    batch_size: int | None = None,
+    steps: int = 10,
+    rounds: int = 3,
+    torch_python: str = "",
+    tell: Tell = lambda line: None,
+) -> dict[str, Any]:
+    """Times training steps.
+
+    Args:
+      config: as from vidrec.config.load, with model.num_classes.
+      batch_size: clips of the global batch; None takes the recipe's.
+      steps: timed in each round.
+      rounds: in which all take their turns.
+      torch_python: interpreter with PyTorch, "" for this one if it has it.
+
+    Returns:
+      `device`, `devices`, `compile_s`, `flops` of a step (matrix products, recomputation left out) and `rows`: for
+      vidrec, and for PyTorch where it has the network, `clips_per_second`, `step_ms`, `mfu` (of the devices' limit in
+      bfloat16; None where that is not known), `memory_bytes` of a device; `times_torch`; `without_torch`, why not.
+
+    Raises:
+      UsageError: numbers that cannot be; an interpreter is named for a network that PyTorch's side does not have.
+      VidrecError: that interpreter fails.
+    """
+    if min(steps, rounds, batch_size or 1) < 1:
+        raise UsageError("batch size, steps and rounds of the benchmark are at least 1")
+    config = replaced(config, "train", batch_size=batch_size or config.train.batch_size)
+    mesh = make_mesh(config.mesh)
+    size = config.train.batch_size
+    if size % batch_parts(mesh):
+        raise UsageError(f"a batch of {size} clips does not split over {batch_parts(mesh)} devices; set --batch-size")
+    lacking = without_peer(config, mesh)
+    if lacking and torch_python:
+        raise UsageError(f"--torch-python has nothing to run: {lacking}")
+    torch_python = torch_python or (sys.executable if importlib.util.find_spec("torch") else "")
+    lacking = lacking or ("" if torch_python else "this Python has no PyTorch; name one by --torch-python")
+
+    tell(f"compiling the step of {size} clips")
+    program = program_for(config, mesh)
+    began = time.perf_counter()
+    traced = trace_train(program, size)
+    with jax.set_mesh(mesh):
+        compiled = traced.lower().compile()
+    compile_s = time.perf_counter() - began
+    flops = useful_flops(config, mesh, traced)
+    run = stepper(program, compiled, size)
+    task = peer_task(config, steps) if not lacking else {}
+    ours: list[float] = []
+    theirs: list[dict[str, Any]] = []
+    for number in range(rounds):
+        tell(f"round {number + 1} of {rounds}")
+        ours += [run() for _ in range(steps)]
+        if not lacking:
+            theirs.append(json.loads(said_by(torch_python, TORCH_NETWORKS, told=json.dumps(task))))
+    row = _row("vidrec", ours, size, flops, limit(mesh))
+    report = {
+        "model": config.model.name,
+        "dtype": str(config.model.get("dtype", "float32")),
+        "batch_size": size,
+        "device": mesh.devices.flat[0].device_kind,
+        "devices": mesh.size,
+        "compile_s": compile_s,
+        "flops": flops,
+        "rows": [{**row, **memory(mesh, compiled)}],
+        "without_torch": lacking,
+    }
+    if theirs:
+        check_alike(program, theirs[0])
+        seconds = [one for found in theirs for one in found["seconds"]]
+        peer = _row(f"PyTorch {theirs[0]['torch']}", seconds, size, flops, limit(mesh))
+        report["rows"].append({**peer, "memory_bytes": theirs[0]["memory_bytes"], "memory_by": "allocator"})
+        report["times_torch"] = statistics.median(seconds) / statistics.median(ours)
+    return report
+
+
+def without_peer(config: FrozenConfigDict, mesh: Mesh) -> str:
+    """Why PyTorch's side cannot run what a configuration trains, in a clause; "" if it can."""
+    if not PEERS.fullmatch(config.model.name):
+        return f"there is no {config.model.name} in PyTorch here, only tsn, tsm and stm on resnet50 and resnet101"
+    if config.task.name != "supervised" or config.optim.name != "sgd":
+        return "in PyTorch there is only supervised training by SGD here"
+    if mesh.size != 1:
+        return "in PyTorch there is only training on one device here"
+    return ""
+
+
+def stepper(program: Program, compiled: Any, batch_size: int) -> Callable[[], float]:
+    """A function that takes one training step and gives its seconds, after some to warm up."""
+    shapes = abstract_batch(program, batch_size)
+    draw = np.random.default_rng(0)
+    classes = program.model.num_classes  # pyright: ignore[reportAttributeAccessIssue]
+    given = shapes._replace(
+        clips=draw.integers(0, 256, shapes.clips.shape, np.uint8),
+        label=draw.integers(0, classes, shapes.label.shape).astype(np.int32),
+        record=np.arange(batch_size, dtype=np.int32),
+        valid=np.ones(batch_size, bool),
+    )
+    batch = jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), given, shapes)
+    key = jax.random.key(0)
+    with jax.set_mesh(program.mesh):
+        state = program.make_state(key)
+
+    def run() -> float:
+        nonlocal state
+        start = time.perf_counter()
+        state, metrics, _ = compiled(state, batch)
+        jax.block_until_ready((state, metrics))
+        return time.perf_counter() - start
+
+    for _ in range(WARM_UP):
+        run()
+    return run
+
+
+def peer_task(config: FrozenConfigDict, steps: int) -> dict[str, Any]:
+    """What PyTorch's side is told (`torch_networks.run`)."""
+    model, optim = config.model, config.optim
+    return {
+        "network": model.name, "classes": model.num_classes, "frames": model.num_frames, "dropout": model.dropout,
+        "dtype": str(model.dtype), "size": config.data.image_size, "batch_size": config.train.batch_size,
+        "lr": optim.lr, "momentum": optim.momentum, "weight_decay": optim.weight_decay, "clip_norm": optim.clip_norm,
+        "warmup": WARM_UP, "steps": steps,
+    }  # fmt: skip
+
+
+def check_alike(program: Program, found: dict[str, Any]) -> None:
+    """Raises VidrecError unless both networks have as many parameters."""
+    shapes = jax.eval_shape(program.make_state, jax.eval_shape(lambda: jax.random.key(0)))
+    own = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+    if own != found["parameters"]:
+        raise VidrecError(
+            f"the network in PyTorch has {found['parameters']:,} parameters, and this one {own:,}: the recipe sets "
+            "fields that it does not have, so that they cannot be compared"
+        )
+
+
+def limit(mesh: Mesh) -> float | None:
+    """Operations per second that the devices of a mesh can do together; None where that is not known."""
+    peak = peak_of(mesh.devices.flat[0])
+    return peak.flops * mesh.size if peak else None
+
+
+def memory(mesh: Mesh, compiled: Any) -> dict[str, Any]:
+    """Bytes of a device that were in use at most; where the device does not tell, those that the compiler planned."""
+    stats = mesh.devices.flat[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return {"memory_bytes": stats["peak_bytes_in_use"], "memory_by": "allocator"}
+    planned = compiled.memory_analysis()
+    held = planned.argument_size_in_bytes + planned.output_size_in_bytes - planned.alias_size_in_bytes
+    return {"memory_bytes": held + planned.temp_size_in_bytes, "memory_by": "compiler"}
+
+
+def _row(name: str, seconds: list[float], clips: int, flops: float, most: float | None) -> dict[str, Any]:
+    median = statistics.median(seconds)
+    mfu = flops / (median * most) if most else None
+    return {"name": name, "clips_per_second": clips / median, "step_ms": median * 1000, "mfu": mfu}
+
+
+def text(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [
+        f"{report['model']}, {report['dtype']}, {report['batch_size']} clips a step on {report['devices']} x "
+        f"{report['device']}; {report['flops'] / 1e12:.3f} TFLOP a step, compiled in {report['compile_s']:.1f} s",
+        f"{'':<24}{'clips/s':>10}{'ms a step':>12}{'MFU':>8}{'GB':>8}",
+    ]
+    for row in report["rows"]:
+        used = "" if row["mfu"] is None else f"{row['mfu']:.1%}"
+        held = "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e9:.2f}"
+        lines.append(f"{row['name']:<24}{row['clips_per_second']:>10.2f}{row['step_ms']:>12.1f}{used:>8}{held:>8}")
+    if "times_torch" in report:
+        lines.append(f"{report['times_torch']:.2f} times as fast as PyTorch")
+    else:
+        lines.append(f"Not beside PyTorch: {report['without_torch']}.")
+    return "\n".join(lines)
