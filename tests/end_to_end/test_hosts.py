@@ -2,6 +2,7 @@
 
 import re
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -38,17 +39,23 @@ def told(process) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_config, tmp_path_factory):
+def small_config(tiny_config):
+    """tiny_config of a network that is compiled in no time: most of these runs are there to end."""
+    return partial(tiny_config, "tsn_resnet18", model__widths=(8,), model__stage_sizes=(1,), model__strides=(1,))
+
+
+@pytest.fixture(scope="module")
+def whole(small_config, tmp_path_factory):
     """A run of one process with eight devices, and the clips it saw."""
     folder = tmp_path_factory.mktemp("whole")
-    process = start(tiny_config(), folder / "run", devices=8, clips_seen=folder / "clips")
+    process = start(small_config(), folder / "run", devices=8, clips_seen=folder / "clips")
     assert finish(process) == 0, process.errors
     return folder / "run", clips(folder / "clips")
 
 
-def test_two_processes_are_as_good_as_one(whole, tiny_config, tmp_path):
+def test_two_processes_are_as_good_as_one(whole, small_config, tmp_path):
     run = tmp_path / "run"
-    processes = two((run, run), (tiny_config(),) * 2, clips_seen=tmp_path / "clips")
+    processes = two((run, run), (small_config(),) * 2, clips_seen=tmp_path / "clips")
     assert [finish(process) for process in processes] == [0, 0], [process.errors for process in processes]
     assert clips(tmp_path / "clips") == whole[1]
     losses = [[row["loss"] for row in rows(each) if "loss" in row] for each in (run, whole[0])]
@@ -59,8 +66,8 @@ def test_two_processes_are_as_good_as_one(whole, tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_one_killed_the_other_ends_and_one_alone_goes_on(victim, whole, tiny_config, tmp_path):
-    config = tiny_config(train__watchdog=20.0)
+def test_one_killed_the_other_ends_and_one_alone_goes_on(victim, whole, small_config, tmp_path):
+    config = small_config(train__watchdog=20.0)
     run, kill = tmp_path / "run", ["", ""]
     kill[victim] = signalled(signal.SIGKILL)
     processes = two((run, run), (config, config), do=kill, at=5, clips_seen=tmp_path / "clips")
@@ -79,8 +86,8 @@ def test_one_killed_the_other_ends_and_one_alone_goes_on(victim, whole, tiny_con
     assert [entry["devices"]["processes"] for entry in card.read(run)] == [2, 1]
 
 
-def test_a_process_that_hangs_is_found(tiny_config, tmp_path):
-    run, config = tmp_path / "run", tiny_config(train__watchdog=20.0)
+def test_a_process_that_hangs_is_found(small_config, tmp_path):
+    run, config = tmp_path / "run", small_config(train__watchdog=20.0)
     hang = "import threading; threading.Event().wait()"
     processes = two((run, run), (config, config), do=("", hang), at=5)
     assert [finish(process) for process in processes] == [1, 1], [process.errors for process in processes]
@@ -89,11 +96,11 @@ def test_a_process_that_hangs_is_found(tiny_config, tmp_path):
     assert "at step 6 " in told(processes[1])
 
 
-def test_processes_that_do_not_agree_do_not_start(tiny_config, tmp_path):
+def test_processes_that_do_not_agree_do_not_start(small_config, tmp_path):
     folders = (tmp_path / "a" / "run", tmp_path / "b" / "run")
     for folder in folders:
         folder.parent.mkdir()
-    processes = two(folders, (tiny_config(), tiny_config(optim__lr=0.5)), devices=(2, 4))
+    processes = two(folders, (small_config(), small_config(optim__lr=0.5)), devices=(2, 4))
     assert [finish(process) for process in processes] == [2, 2], [process.errors for process in processes]
     for process in processes:
         assert "optim.lr: 0.05 -> 0.5" in told(process)
@@ -102,11 +109,11 @@ def test_processes_that_do_not_agree_do_not_start(tiny_config, tmp_path):
     assert not any(folder.exists() for folder in folders)
 
 
-def test_the_trouble_of_one_is_told_by_all(tiny_config, tmp_path):
+def test_the_trouble_of_one_is_told_by_all(small_config, tmp_path):
     folders = (tmp_path / "a" / "run", tmp_path / "b" / "run")
     for folder in folders:
         folder.parent.mkdir()
-    processes = two(folders, (tiny_config(), tiny_config(data__records=str(tmp_path / "nowhere"))))
+    processes = two(folders, (small_config(), small_config(data__records=str(tmp_path / "nowhere"))))
     assert [finish(process) for process in processes] == [2, 1], [process.errors for process in processes]
     for process in processes:
         assert "nowhere" in told(process)

@@ -22,7 +22,9 @@ from vidrec.train.report import read_metrics
 @pytest.fixture(scope="module")
 def looked_at(tiny_config, tmp_path_factory):
     """A traced run that keeps its best checkpoint, with its outcome and configuration."""
-    config = tiny_config(train__keep=1, train__keep_best="top1", train__eval_every=2, train__checkpoint_every=100)
+    network = {"model__widths": (8,), "model__stage_sizes": (1,), "model__strides": (1,)}
+    settings = {"train__keep": 1, "train__keep_best": "top1", "train__eval_every": 2, "train__checkpoint_every": 100}
+    config = tiny_config("tsn_resnet18", **network, **settings)
     run = tmp_path_factory.mktemp("run") / "run"
     return run, train(config, run, make_evaluator, How(profile=2)), config
 
