@@ -40,11 +40,11 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         for step in range(1, 5):
             checkpoints.save(step, snapshot(step))
         assert checkpoints.steps() == [3, 4]
-        checkpoints.best = 3
+        checkpoints.keep_also(3)
         for step in (5, 6):
             checkpoints.save(step, snapshot(step))
         assert checkpoints.steps() == [3, 5, 6]
-        checkpoints.best = 6
+        checkpoints.keep_also(6)
         checkpoints.save(7, snapshot(7))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["6", "7"]
 

@@ -49,9 +49,6 @@ class Checkpoints:
 
     Only a `writer`, of which there is one, clears away what a crash left half-written.
     Use it as a context manager: leaving it waits for the write under way.
-
-    Attributes:
-      best: step of a checkpoint that is kept as well, or None; every process of a run must set the same.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 3, writer: bool = False):
@@ -70,13 +67,11 @@ class Checkpoints:
         )
         self._pending = None
 
-    @property
-    def best(self) -> int | None:
-        """Step of the checkpoint that is kept beside the newest."""
-        return self._policy.best
+    def keep_also(self, step: int) -> None:
+        """Keeps the checkpoint of `step` beside the newest, as the best; the one that was the best no longer counts.
 
-    @best.setter
-    def best(self, step: int | None) -> None:
+        All processes of a run must say the same. What is no longer kept goes with the next `save`.
+        """
         self._policy.best = step
 
     def latest(self) -> int | None:

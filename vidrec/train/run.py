@@ -74,7 +74,7 @@ class Run:
         name = self.config.train.keep_best
         if name and (self.best is None or metrics[name] > self.best[0]):
             self.best = (metrics[name], step)
-            self.checkpoints.best = step
+            self.checkpoints.keep_also(step)
 
     def save(self, step: int, state: TrainState) -> None:
         """Writes a checkpoint, unless the newest one is of this step."""
@@ -113,6 +113,7 @@ class Run:
         return hosts.from_lead(any(row["step"] == step for row in self._evaluations()))
 
     def last_evaluation(self) -> dict[str, float]:
+        """Metrics of the last evaluation in the log, {} if there was none."""
         rows = self._evaluations()
         return {name: value for name, value in rows[-1].items() if name not in ("kind", "step")} if rows else {}
 
@@ -129,7 +130,7 @@ class Run:
         best = hosts.from_lead(max(found, default=None))
         if best is None:
             return None
-        self.checkpoints.best = -best[1]
+        self.checkpoints.keep_also(-best[1])
         return best[0], -best[1]
 
     def _stop_at(self, step: int, row: dict[str, float]) -> None:
