@@ -4,7 +4,7 @@
     python -m experiments.pod_check --scaling          # TCM-Net on 8 to 256 chips
     python -m experiments.pod_check --only direcformer # some of the rows
 
-Needs libtpu, no TPU. Each row takes a minute or two; --full compiles as a run does, in four times the time.
+Needs libtpu, no TPU. Each row takes a minute; --full compiles as a run does, in several times the time.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SCALING = tuple(
 CLIPS = 8  # on each chip, so that all rows compare
 HEAD = (
     "| | clips a chip | fits | GB a chip | of it state | TFLOP | all-reduce | reduce-scatter | all-gather | others "
-    "| MB sent a chip | of it gradients | at least ms | bound by | s |\n" + "| --- " * 15 + "|"
+    "| MB sent a chip | f32 gradients | at least ms | bound by | s |\n" + "| --- " * 15 + "|"
 )
 
 
@@ -44,7 +44,7 @@ def row(name: str, recipe: str, overrides: tuple[str, ...], topology: str, full:
     try:
         read = config.load(recipe, overrides, model_fields=model_fields, task_fields=task_fields)
         report = compile_for(
-            read, topology, batch=CLIPS * parse(topology).chips, fast=not full, train_only=True,
+            read, topology, batch=CLIPS * parse(topology).chips, level="full" if full else "O0", train_only=True,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip
     except VidrecError as error:
