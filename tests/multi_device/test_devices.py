@@ -51,6 +51,16 @@ def test_clips_are_mixed_with_the_same_neighbours_on_any_devices(tiny_config, tm
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_on_fewer_and_fewer_devices(single, tiny_config, tmp_path):
+    """Parameters and momentum lie split over four devices, then over two, then on one."""
+    run = tmp_path / "many"
+    for devices, mesh, stop in ((8, {"mesh__fsdp": 4}, 3), (4, {"mesh__fsdp": 2}, 5), (1, {}, 0)):
+        process = start(tiny_config(**mesh), run, devices=devices, do=stop and signalled(signal.SIGTERM), at=stop)
+        assert finish(process) == 0, process.errors
+    assert_close_run(single, run)
+
+
+@pytest.mark.slow
 def test_two_processes_killed_and_started_again(single, tiny_config, tmp_path, capsys):
     run = tmp_path / "many"
     train = ("train", "--config", recipe(tiny_config(), tmp_path), "--workdir", run, "--json")

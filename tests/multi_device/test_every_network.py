@@ -51,13 +51,18 @@ def step(sizes):
         return drawn, jax.device_get((state, metrics))
 
 
+def close(a, b):
+    # Sums of another order differ by a share of the array's largest value.
+    np.testing.assert_allclose(b, a, rtol=2e-3, atol=max(2e-4, 1e-3 * abs(a).max()))
+
+
 start, alone = step((1, 1, 1))
 gradients = jax.tree.leaves(alone[0].opt_state)
 assert max(abs(gradient).max() for gradient in gradients) > 1e-3
 for sizes in meshes:
     drawn, shared = step(tuple(map(int, sizes.split("x"))))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), start, drawn)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), alone, shared)
+    jax.tree.map(close, alone, shared)
 """
 PAPERS = [("stm", "supervised"), ("stm", "twins"), ("tefe", "supervised"), ("tcm", "supervised"), ("ttsn", "tss")]
 PAPERS += [("direcformer", "order")]
