@@ -1,6 +1,7 @@
 """What `vidrec launch` prints: shell that parses, and does what it says; a manifest with what a JobSet must have."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -183,6 +184,7 @@ def test_docker_on_several_machines(tmp_path):
         ("slurm", {"slice": parse("v5e:2x4")}, "on GPUs"),
         ("queued", {"workdir": "/scratch"}, "gs://BUCKET"),
         ("slurm", {"workdir": "gs://b/c"}, "share"),
+        ("gpu", {"workdir": "runs/tcm"}, "whole path"),
         ("jobset", {"image": ""}, "needs --image"),
         ("slurm", {"image": "x"}, "needs no --image"),
         ("tpu-vm", {"nodes": 2}, "--nodes"),
@@ -212,3 +214,14 @@ def test_from_the_command_line(capsys):
     assert "set --config.train.batch_size" in capsys.readouterr().err
     assert cli.main([*words, "v5e:16x16", "--config.train.batch_size=2048", "--config.eval.batch_size=2048"]) == 0
     assert cli.main([*words, "v5e:4x4", "--config.mesh.fsdp=3"]) == 2
+
+
+def test_the_files_of_experiments_are_what_their_commands_print(capsys, monkeypatch):
+    """Each row of the README's table names a file and the command that printed it."""
+    folder = Path(__file__).parents[2] / "experiments/launch"
+    monkeypatch.chdir(folder.parents[1])
+    table = re.findall(r"^\|[^|]+\| `([^`]+)` \| `([^`]+)` \|$", (folder / "README.md").read_text(), flags=re.MULTILINE)
+    assert len(table) == len(commands.KINDS)
+    for file, command in table:
+        assert cli.main(["launch", *command.split()]) == 0
+        assert (folder / file).read_text() == capsys.readouterr().out, f"print {file} again: vidrec launch {command}"

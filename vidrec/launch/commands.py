@@ -59,6 +59,8 @@ def render(kind: str, run: Run) -> str:
         raise UsageError(f"--workdir is {run.workdir!r}: hosts of a TPU slice share a bucket; give gs://BUCKET/FOLDER")
     if not needs_tpu and "://" in run.workdir:
         raise UsageError(f"--workdir is {run.workdir!r}: launch {kind} needs a folder that all machines share")
+    if kind == "gpu" and not run.workdir.startswith("/"):
+        raise UsageError(f"--workdir is {run.workdir!r}: a container is given a folder by its whole path, from / on")
     if bool(run.image) != (kind in ("jobset", "gpu")):
         raise UsageError(f"launch {kind} needs no --image" if run.image else f"launch {kind} needs --image")
     if run.nodes != 1 and needs_tpu:

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Trains configs/tcm.py:ssv1 on h200:8: 8 chips, 1 machine. Written by `vidrec launch`.
+set -euo pipefail
+
+# Needs: Docker with the NVIDIA container toolkit; the folders WORKDIR and RECORDS, on several machines shared by all.
+WORKDIR=/data/runs/tcm
+RECORDS="${RECORDS:-$PWD/records}"
+mkdir -p "$WORKDIR"
+
+# A failure starts the container again; `docker stop` gives it time to save.
+docker run --detach --name vidrec-tcm-ssv1 --gpus all --network=host --ipc=host --ulimit nofile=65536:65536 \
+  --restart=on-failure:10 --stop-timeout=300 \
+  --volume "$WORKDIR:$WORKDIR" --volume "$RECORDS:/vidrec/records:ro" --env JAX_COMPILATION_CACHE_DIR="$WORKDIR/cache" \
+  vidrec:1 vidrec train --config configs/tcm.py:ssv1 --workdir "$WORKDIR"
+docker logs --follow vidrec-tcm-ssv1
