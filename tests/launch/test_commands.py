@@ -11,7 +11,7 @@ import yaml
 
 from vidrec import cli
 from vidrec.errors import UsageError
-from vidrec.launch import commands
+from vidrec.launch import cloud, commands, run
 from vidrec.launch.topology import parse
 
 TPU = {"slice": parse("v5e:16x16"), "workdir": "gs://my-bucket/runs/tcm"}
@@ -25,13 +25,13 @@ OPTIONS = {
 }
 
 
-def run_of(kind: str, **changes) -> commands.Run:
+def run_of(kind: str, **changes) -> run.Run:
     fields = {
         "name": "tcm",
         "config": "configs/tcm.py:ssv1,frames=8",
         "overrides": ("--config.data.records=my records",),
     }
-    return commands.Run(**fields | OPTIONS[kind] | changes)
+    return run.Run(**fields | OPTIONS[kind] | changes)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in commands.KINDS if kind != "jobset"])
@@ -91,19 +91,19 @@ def trained(script: str, folder: Path, **environment: str) -> list[str]:
 
 def test_a_failed_training_is_started_again_some_times(tmp_path):
     count = tmp_path / "count"
-    script = commands.again(f"sh -c 'echo x >>{count}; test $(wc -l <{count}) -ge 3'").replace("sleep 10", "true")
+    script = cloud.again(f"sh -c 'echo x >>{count}; test $(wc -l <{count}) -ge 3'").replace("sleep 10", "true")
     assert subprocess.run(["bash", "-c", script], check=False).returncode == 0
     assert len(count.read_text().split()) == 3
-    never = commands.again(f"sh -c 'echo x >>{count}; false'").replace("sleep 10", "true")
+    never = cloud.again(f"sh -c 'echo x >>{count}; false'").replace("sleep 10", "true")
     assert subprocess.run(["bash", "-c", never], check=False).returncode == 1
-    assert len(count.read_text().split()) == 3 + commands.RESTARTS
+    assert len(count.read_text().split()) == 3 + run.RESTARTS
 
 
 def test_a_pod_that_is_told_to_stop_has_not_succeeded(tmp_path):
     """Though what runs in it ends well; when it ends by itself, its own status counts."""
     saves = "trap 'kill %1; echo saved; exit 0' TERM; sleep 60 >/dev/null 2>&1 & echo ready; wait"
     process = subprocess.Popen(
-        ["bash", "-c", commands.stoppable(f"bash -c {commands.shlex.quote(saves)}")],
+        ["bash", "-c", cloud.stoppable(f"bash -c {cloud.shlex.quote(saves)}")],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -113,7 +113,7 @@ def test_a_pod_that_is_told_to_stop_has_not_succeeded(tmp_path):
         assert process.stdout.readline() == "saved\n"
         assert process.wait(20) == 143
     for status in (0, 3):
-        script = commands.stoppable(f"bash -c 'exit {status}'")
+        script = cloud.stoppable(f"bash -c 'exit {status}'")
         assert subprocess.run(["bash", "-c", script], check=False).returncode == status
 
 
@@ -201,9 +201,9 @@ def test_options_that_do_not_go_together(kind, changes, message):
 
 def test_hosts_and_types_of_slices():
     counts = {"v5e:2x4": 1, "v5e:4x4": 4, "v6e:1x1": 1, "v5p:2x2x2": 2, "v4:2x2x1": 1}
-    assert {name: commands.hosts(parse(name)) for name in counts} == counts
-    assert commands.tpu_type(parse("v6e:4x4")) == "--accelerator-type=v6e-16"
-    assert commands.tpu_type(parse("v5p:2x2x4")) == "--type=v5p --topology=2x2x4"
+    assert {name: cloud.hosts(parse(name)) for name in counts} == counts
+    assert cloud.tpu_type(parse("v6e:4x4")) == "--accelerator-type=v6e-16"
+    assert cloud.tpu_type(parse("v5p:2x2x4")) == "--type=v5p --topology=2x2x4"
 
 
 def test_from_the_command_line(capsys):

@@ -67,7 +67,8 @@ def add_launch(verbs: Any) -> None:
 
 
 def _launch(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.launch.commands import Run, check, default_name, render
+    from vidrec.launch.commands import render
+    from vidrec.launch.run import Run, check, default_name
     from vidrec.launch.topology import parse
 
     run = Run(
