@@ -55,7 +55,8 @@ def whole(small_config, tmp_path_factory):
 
 def test_two_processes_are_as_good_as_one(whole, small_config, tmp_path):
     run = tmp_path / "run"
-    processes = two((run, run), (small_config(),) * 2, clips_seen=tmp_path / "clips")
+    config = small_config(train__keep_best="top1")  # of which they must think the same
+    processes = two((run, run), (config, config), clips_seen=tmp_path / "clips")
     assert [finish(process) for process in processes] == [0, 0], [process.errors for process in processes]
     assert clips(tmp_path / "clips") == whole[1]
     losses = [[row["loss"] for row in rows(each) if "loss" in row] for each in (run, whole[0])]

@@ -107,5 +107,6 @@ def gather(value: Any) -> list[Any]:
     mesh = Mesh(np.array([first[number] for number in sorted(first)]), ("host",))
     own = np.frombuffer(content.ljust(_SIZE, b"\0"), np.uint8)[None]
     blocks = jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec("host")), own)
-    everywhere = jax.jit(lambda blocks: blocks, out_shardings=NamedSharding(mesh, PartitionSpec()))(blocks)
+    with jax.set_mesh(mesh):  # the run's own may be set, of all devices
+        everywhere = jax.jit(lambda blocks: blocks, out_shardings=NamedSharding(mesh, PartitionSpec()))(blocks)
     return [json.loads(zlib.decompressobj().decompress(row.tobytes())) for row in np.asarray(everywhere)]
