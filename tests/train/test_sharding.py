@@ -10,8 +10,10 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from vidrec.config import base
 from vidrec.errors import UsageError
+from vidrec.models import layout as rules
+from vidrec.models.layout import layout
 from vidrec.train import sharding
-from vidrec.train.sharding import check_batch, check_effect, layout, make_mesh, start_hosts, undivided
+from vidrec.train.sharding import check_batch, check_effect, make_mesh, start_hosts, undivided
 
 
 def sizes(data=-1, fsdp=1, model=1):
@@ -104,7 +106,7 @@ def test_what_does_not_divide_stays_whole_and_is_told():
 
 
 def test_rules_that_use_an_axis_twice_are_refused(monkeypatch):
-    monkeypatch.setattr(sharding, "RULES", ((r"kernel$", ("features", "features")),))
+    monkeypatch.setattr(rules, "RULES", ((r"kernel$", ("features", "features")),))
     with pytest.raises(UsageError, match=r"conv/kernel put two of its dimensions .* on one axis"):
         layout("conv/kernel", (4, 4), abstract_mesh(fsdp=2))
 

@@ -26,6 +26,7 @@ from vidrec.models.fields import (
     check_share,
     check_types,
 )
+from vidrec.models.layout import put_together
 from vidrec.models.vit import MLP, STD, Dense, Embedding, Tokens, dense, drop_path, layer_norm
 from vidrec.ops.attention import Map, cosine_attention, softmax_attention
 from vidrec.types import ModelOutput
@@ -229,7 +230,7 @@ class DirecFormer(nn.Module):
         linear = partial(dense, dtype=dtype, std=self.init_std)
         attention = partial(Attention, self.heads, cos_scale=self.cos_scale, dense=linear)
         block = partial(
-            nn.remat(Block) if self.remat == "block" else Block,
+            self.one_block(dtype),
             self.num_frames,
             int(self.dim * self.mlp_ratio),
             partial(attention, self.time_attn),
@@ -240,6 +241,12 @@ class DirecFormer(nn.Module):
             norm=partial(layer_norm, dtype=dtype),
         )
         return [partial(block, rate=float(rate)) for rate in np.linspace(0, self.drop_path, self.depth)]
+
+    def one_block(self, dtype: DTypeLike) -> Callable[..., Block]:
+        """A block; if `remat` says so, it is computed again in the backward pass, its weights put together again."""
+        lies = partial(put_together, dtype=dtype)
+        block = Block if self.is_initializing() else nn.map_variables(Block, "params", lies)
+        return nn.remat(block) if self.remat == "block" else block
 
     def classify(self, cls: Float[Array, "b d"], train: bool) -> tuple[Float[Array, "b k"], Float[Array, "b p"] | None]:
         """Scores of the classes and, with an order head, of the orders, in float32 (Eq. 12)."""

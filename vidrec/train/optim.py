@@ -17,6 +17,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from vidrec.config import TRUST
 from vidrec.errors import UsageError
 from vidrec.models.fields import check_has_effect
+from vidrec.models.layout import path_of
 
 Groups = tuple[tuple[str, float, float], ...]
 
@@ -102,11 +103,6 @@ def multipliers(
         return 0.0 if decay == "kernels" and parameter.ndim < 2 else find(path)[1]
 
     return lr_multiplier, decay_multiplier
-
-
-def path_of(key_path: tuple[Any, ...]) -> str:
-    """A JAX key path as "layer1_0/conv1/kernel"."""
-    return jax.tree_util.keystr(key_path, simple=True, separator="/")
 
 
 def _add_decay(weight_decay: float, multiplier: Callable[[str, Any], float]) -> optax.GradientTransformation:

@@ -1,17 +1,15 @@
 """The mesh of devices, and where parameters, optimizer state and batches lie on it.
 
-The mesh has three axes. A batch is split over "data" and "fsdp" alike. Parameters, and what the optimizer keeps of
-each, are split over "fsdp" while they wait and put together for the step that uses them; the matrices of transformers
-are split over "model" in use as well. Dimensions of arrays have names, by `RULES`, and names an axis, by `PLACES`.
+The mesh has three axes. A batch is split over "data" and "fsdp" alike; parameters, and what the optimizer keeps of
+each, over "fsdp" and "model" by the rules of `vidrec.models.layout`.
 """
 
 import importlib.util
 import logging
 import os
-import re
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,37 +17,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from vidrec.errors import UsageError
-from vidrec.train.optim import path_of
+from vidrec.models.layout import layout, path_of
 from vidrec.types import BATCH_AXES
 
 logger = logging.getLogger(__name__)
 
 AXES = ("data", "fsdp", "model")
-
-# (pattern of an array's path, names of its last dimensions); the first match counts. What matches none, and dimensions
-# without a name, are on every device: norms and biases hold little, and splitting them costs a message each.
-RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    (r"attn/qkv/kernel$", ("features", "heads")),
-    (r"attn/proj/kernel$", ("heads", "features")),
-    (r"mlp/fc1/kernel$", ("features", "hidden")),
-    (r"mlp/fc1/bias$", ("hidden",)),
-    (r"mlp/fc2/kernel$", ("hidden", "features")),
-    (r"(^|/)(fc|head|order)/kernel$", ("features", None)),  # the other one is of classes, which seldom divide
-    (r"kernel$", ("features",)),  # what a convolution or matrix gives
-)
-PLACES = {"features": "fsdp", "heads": "model", "hidden": "model"}
-
-
-class Layout(NamedTuple):
-    """Where an array lies.
-
-    Attributes:
-      spec: the mesh's axis that each dimension is split over, or None.
-      whole: why a dimension that the rules name is not split, in a clause; "" if it is.
-    """
-
-    spec: PartitionSpec
-    whole: str = ""
 
 
 def make_mesh(mesh: ConfigDict | FrozenConfigDict, devices: Sequence[Any] | None = None) -> Mesh:
@@ -101,29 +74,6 @@ def check_batch(batch_size: int, mesh: Mesh, name: str) -> None:
         raise UsageError(f"{name} is {batch_size}, which {parts} devices do not divide; use a multiple of {parts}")
 
 
-def layout(path: str, shape: Sequence[int], mesh: Mesh) -> Layout:
-    """Where an array of parameters, or what an optimizer keeps of one, lies while it waits, by `RULES`.
-
-    A dimension that its axis does not divide stays whole.
-
-    Raises:
-      UsageError: a rule puts two dimensions of one array on the same axis.
-    """
-    names = next((names for pattern, names in RULES if re.search(pattern, path)), ())
-    names = (None,) * (len(shape) - len(names)) + names[-len(shape) :] if shape else ()
-    axes = [name and PLACES[name] for name in names]
-    used = [axis for axis in axes if axis]
-    if len(used) != len(set(used)):
-        raise UsageError(f"the rules for {path} put two of its dimensions {names} on one axis of the mesh: {axes}")
-    whole = [
-        f"{axis}={mesh.shape[axis]} does not divide {size}"
-        for axis, size in zip(axes, shape, strict=True)
-        if axis and size % mesh.shape[axis]
-    ]
-    fitting = (axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(axes, shape, strict=True))
-    return Layout(PartitionSpec(*fitting), ", ".join(whole))
-
-
 def at_rest(tree: Any, mesh: Mesh) -> Any:
     """The sharding of each array of a tree of parameters, of optimizer state or of both, between steps."""
 
@@ -131,15 +81,6 @@ def at_rest(tree: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, layout(path_of(key_path), array.shape, mesh).spec)
 
     return jax.tree_util.tree_map_with_path(place, tree)
-
-
-def in_use(params: Any, mesh: Mesh) -> Any:
-    """The sharding of each parameter where the network uses it: put together over "fsdp", split over "model" only."""
-
-    def gathered(sharding: NamedSharding) -> NamedSharding:
-        return NamedSharding(mesh, PartitionSpec(*(axis if axis == "model" else None for axis in sharding.spec)))
-
-    return jax.tree.map(gathered, at_rest(params, mesh))
 
 
 def undivided(params: Any, mesh: Mesh) -> list[str]:

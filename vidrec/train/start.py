@@ -18,11 +18,11 @@ from vidrec.data.pipeline import Loader, StepIterator, TrainPlan, train_plan
 from vidrec.data.records import TFRecordSource, open_records
 from vidrec.errors import UsageError
 from vidrec.labels import mirror_pairs
+from vidrec.models.layout import path_of
 from vidrec.models.norm import frozen_params
 from vidrec.models.registry import CLASSIFIERS, create_model
 from vidrec.ranges import BALANCED, record_folders
 from vidrec.train.checkpoint import Checkpoints, abstract
-from vidrec.train.optim import path_of
 from vidrec.train.sharding import at_rest, check_batch, make_mesh
 from vidrec.train.state import Network, TrainState, initial_variables
 

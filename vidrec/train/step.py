@@ -13,7 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from vidrec.data import feed
-from vidrec.train.sharding import batch_sharded, in_use, replicated
+from vidrec.models.layout import BLOCKS, put_together
+from vidrec.train.sharding import batch_sharded, replicated
 from vidrec.train.state import Network, TrainState
 from vidrec.train.tasks import Loss
 from vidrec.types import BATCH_AXES, Batch
@@ -62,9 +63,8 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any], Int[Array, " b"]]:
         """One update of the parameters."""
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        gradient = in_parts(gradient_of(task_loss, shardings.params), parts, mesh)
-        whole = jax.lax.with_sharding_constraint(state.params, in_use(state.params, mesh))
-        loss, batch_stats, metrics, gradients = gradient(whole, state.batch_stats, batch, key)
+        gradient = in_parts(gradient_of(task_loss), parts, mesh)
+        loss, batch_stats, metrics, gradients = gradient(state.params, state.batch_stats, batch, key)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = None if state.average is None else optax.incremental_update(params, state.average, 1 - ema)
@@ -80,16 +80,16 @@ def make_train_step(
     )
 
 
-def gradient_of(task_loss: Loss, shardings: Any) -> Gradient:
-    """The gradient of a task's loss by the parameters, laid out by `shardings` as soon as it is summed."""
+def gradient_of(task_loss: Loss) -> Gradient:
+    """The gradient of a task's loss by the parameters as they lie."""
 
     def gradient(params: Any, batch_stats: Any, batch: Batch, key: PRNGKeyArray) -> Any:
         def loss_of(params: Any) -> Any:
             """The task's loss as a function of what is differentiated."""
-            return task_loss({"params": params, "batch_stats": batch_stats}, batch, key)
+            return task_loss({"params": put_together(params, but=BLOCKS), "batch_stats": batch_stats}, batch, key)
 
         (loss, (updated, metrics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-        return loss, updated, metrics, jax.lax.with_sharding_constraint(gradients, shardings)
+        return loss, updated, metrics, gradients
 
     return gradient
 
@@ -136,7 +136,7 @@ def make_predict_step(
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[Batch, Float[Array, "b k"]]:
         """The network in evaluation."""
-        variables = jax.lax.with_sharding_constraint(variables, in_use(variables, mesh))
+        variables = put_together(variables, but=BLOCKS)
         output = model.apply(variables, feed.normalize(batch.clips, mean, std), train=False)
         return batch._replace(clips=jnp.zeros(0, jnp.uint8)), output.logits.astype(jnp.float32)
 
