@@ -95,7 +95,8 @@ def put_together(params: Any, *, but: re.Pattern[str] | None = None, dtype: DTyp
 
         @jax.custom_vjp
         def whole(x: Any) -> Any:
-            return jax.lax.with_sharding_constraint(x, use)
+            split = jax.lax.with_sharding_constraint(x, rest)  # or it would travel as it was before `dtype`
+            return jax.lax.with_sharding_constraint(split, use)
 
         whole.defvjp(lambda x: (whole(x), None), lambda _, g: (jax.lax.with_sharding_constraint(g, rest),))
         return whole(parameter if dtype is None else parameter.astype(dtype))
