@@ -10,8 +10,8 @@ def text(report: dict[str, Any]) -> str:
     where, batch = report["topology"], report["batch"]
     axes = " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
     lines = [
-        f"{report['model']}, {report['parameters']:,} parameters, on {where['name']}: {where['chips']} chips, "
-        f"{where['hosts']} hosts, {where['devices']} x {where['device']} ({axes}); JAX {report['versions']['jax']}, "
+        f"{report['model']}, {report['parameters']:,} parameters, on {where['name']}: {where['chips']} chips "
+        f"of {where['hosts']} hosts, {where['devices']} x {where['device']} ({axes}); JAX {report['versions']['jax']}, "
         f"optimisation {report['versions']['level']}",
         f"batch of {batch['train']} clips, {batch['per_device']} on each device"
         + (f": {batch['reason']}" if batch["reason"] else ""),
@@ -44,7 +44,7 @@ def _step(name: str, step: dict[str, Any], usable: int | None) -> list[str]:
     lines = [
         f"{_TITLES[name]}, on each device (compiled in {step['seconds']['compile']:.0f} s)",
         f"  memory       {_bytes(memory['total'])}{share}: {kinds}",
-        f"  operations   {flops['counted'] / 1e12:.3f} T, of matrix products {flops['matrix'] / 1e12:.3f} T ({stages})",
+        f"  operations   {flops['counted'] / 1e9:,.1f} G, of matrix products {flops['matrix'] / 1e9:,.1f} G ({stages})",
     ]
     if step["bytes_accessed"]:
         lines.append(f"  memory read and written {_bytes(step['bytes_accessed'])}, by the compiler's count")
@@ -53,7 +53,9 @@ def _step(name: str, step: dict[str, Any], usable: int | None) -> list[str]:
         lines.append(f"    {of['count']:>5} {kind} of {_bytes(of['bytes'])}")
     for one in found["largest"][:3]:
         times = f" x {one['times']}" if one["times"] > 1 else ""
-        lines.append(f"    largest: {one['kind']} of {_bytes(one['bytes'])}{times} over {one['group']}: {one['name']}")
+        lines.append(
+            f"    largest: {one['kind']} of {_bytes(one['bytes'])}{times} over {one['group']}: {_origin(one['name'])}"
+        )
     if step["kernels"]:
         lines.append("  kernels      " + ", ".join(f"{kernel} x {n}" for kernel, n in step["kernels"].items()))
     return [*lines, *_roof(roof)]
@@ -67,6 +69,12 @@ def _roof(roof: dict[str, Any]) -> list[str]:
     )
     used = f", utilisation at most {roof['utilisation']:.0%}" if roof["utilisation"] else ""
     return [f"  time         at least {roof['seconds']['step'] * 1e3:.2f} ms by {roof['bound']} ({parts}){used}"]
+
+
+def _origin(name: str) -> str:
+    """The first of the operations that were joined in one."""
+    first = name.replace("/(", "/").partition(":")[0]
+    return first if first == name else f"{first} and others"
 
 
 def _bytes(count: float) -> str:
