@@ -59,6 +59,7 @@ def test_a_finished_run_does_nothing(whole, tiny_config):
     assert rows(whole) == before
 
 
+@pytest.mark.slow
 def test_a_longer_run_goes_on(whole, tiny_config, tmp_path):
     longer = shutil.copytree(whole, tmp_path / "longer")
     straight(tiny_config(train__steps=12), longer)
@@ -66,7 +67,8 @@ def test_a_longer_run_goes_on(whole, tiny_config, tmp_path):
     assert_same_run(longer, tmp_path / "long")
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_loader_processes_change_nothing(workers, whole, tiny_config, tmp_path):
     straight(tiny_config(data__workers=workers), tmp_path / "workers")
     assert_same_run(whole, tmp_path / "workers")

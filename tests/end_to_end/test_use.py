@@ -191,6 +191,7 @@ def test_import_with_every_flag_is_what_training_starts_from(tmp_path, capsys, m
     assert "holds a checkpoint already" in err
 
 
+@pytest.mark.slow
 def test_import_into_the_network_of_a_recipe(tmp_path, capsys):
     thin = {"stem_width": 8, "widths": (8, 16, 32, 64), "stage_sizes": (1, 1, 1, 1), "strides": (1, 2, 2, 1)}
     model = vidrec.create_model("tsm_resnet18", num_classes=6, stem="half", **thin)
