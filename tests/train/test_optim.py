@@ -1,5 +1,7 @@
 """The optimizer does the published arithmetic, the schedule drops when an epoch begins."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,6 +104,7 @@ def test_lars_is_the_published_arithmetic():
 def test_lars_moves_zeros():
     optimizer = make_optimizer(settings(name="lars", lr=1.0), lambda step: 1.0)
     params = {"fc": {"kernel": jnp.zeros((2, 2))}}
+    updates: Any
     updates, _ = optimizer.update({"fc": {"kernel": jnp.full((2, 2), 0.5)}}, optimizer.init(params), params)
     np.testing.assert_allclose(updates["fc"]["kernel"], -0.5)
 

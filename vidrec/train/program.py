@@ -3,6 +3,7 @@
 The training loop runs it, and a compiler for devices that are not there lowers the same: nothing here touches a device.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -21,12 +22,14 @@ from vidrec.models.norm import parse_bn
 from vidrec.models.registry import init_options
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.optim import learning_rate, make_optimizer
-from vidrec.train.sharding import at_rest, batch_sharded, check_effect
+from vidrec.train.sharding import at_rest, batch_sharded, check_effect, undivided
 from vidrec.train.start import build_model, frozen_paths, restore, run_length, with_weights
 from vidrec.train.state import Network, TrainState, initial_state, initial_variables
 from vidrec.train.step import Parts, make_predict_step, make_train_step
 from vidrec.train.tasks import Task, make_task
 from vidrec.types import Batch
+
+logger = logging.getLogger(__name__)
 
 
 class Program(NamedTuple):
@@ -88,6 +91,8 @@ def make_program(config: FrozenConfigDict, mesh: Mesh, classes: Sequence[str], r
 
     shapes = jax.eval_shape(lambda: draw(jax.random.key(0)))
     check_effect(shapes.params, mesh)
+    for line in undivided(shapes.params, mesh):
+        logger.info("%s.", line)
     shardings = at_rest(shapes, mesh)
     return Program(
         mesh=mesh,
