@@ -44,7 +44,7 @@ def row(name: str, recipe: str, overrides: tuple[str, ...], topology: str, full:
     try:
         read = config.load(recipe, overrides, model_fields=model_fields, task_fields=task_fields)
         report = compile_for(
-            read, topology, batch=CLIPS * parse(topology).chips, level="full" if full else "O0", train_only=True,
+            read, topology, batch=CLIPS * parse(topology).chips, full=full, train_only=True,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip
     except VidrecError as error:

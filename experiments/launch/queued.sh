@@ -21,7 +21,7 @@ everywhere() { gcloud compute tpus tpu-vm ssh "$NAME" "${WHERE[@]}" --worker=all
 
 git archive --format=tar.gz --prefix=vidrec/ --output=vidrec.tar.gz HEAD
 gcloud compute tpus tpu-vm scp vidrec.tar.gz "$NAME:" "${WHERE[@]}" --worker=all
-everywhere 'set -e; tar xzf vidrec.tar.gz; cd vidrec; curl -LsSf https://astral.sh/uv/install.sh | sh; PATH="$HOME/.local/bin:$PATH"; uv venv --clear --python 3.12 .venv; uv pip install ".[tpu,video,gcs]"'
+everywhere 'set -e; tar xzf vidrec.tar.gz; cd vidrec; python3 -m pip install --user --quiet uv; PATH="$HOME/.local/bin:$PATH"; uv venv --clear --python 3.12 .venv; uv pip install ".[tpu,video,gcs]"'
 everywhere "mkdir -p bucket; mountpoint -q bucket || gcsfuse --implicit-dirs $BUCKET bucket"
 everywhere 'ln -sfn ../bucket/records vidrec/'
 

@@ -21,14 +21,9 @@ def add_compile(verbs: Any) -> None:
         help="clips of the global batch (default: the recipe's, or 8 a device if it does not split)",
     )
     parser.add_argument("--find-batch", action="store_true", help="look for the largest batch that fits, too")
-    level = parser.add_mutually_exclusive_group()
-    level.add_argument(
-        "--fast", action="store_const", const="O0", dest="level", default="O1",
-        help="with the least optimisation: half the time, nearly the same figures",
-    )  # fmt: skip
-    level.add_argument(
-        "--full", action="store_const", const="full", dest="level",
-        help="as a run is compiled: more than twice the time, some per cent less memory",
+    parser.add_argument(
+        "--full", action="store_true",
+        help="with all optimisation, as a run has: several times as long, memory a few per cent less",
     )  # fmt: skip
     parser.add_argument(
         "--records", type=int, default=100_000,
@@ -41,7 +36,7 @@ def _compile(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.launch.report import text
 
     report = compile_for(
-        load_config(args), args.topology, batch=args.batch, records=args.records, level=args.level,
+        load_config(args), args.topology, batch=args.batch, records=args.records, full=args.full,
         find_batch=args.find_batch, tell=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
     return {"config": args.config, **report}, text(report)

@@ -111,7 +111,7 @@ echo "  {delete.replace('"', chr(92) + '"')}"
 
 # uv brings the Python that the machines' image lacks.
 _INSTALL = (
-    "set -e; tar xzf vidrec.tar.gz; cd vidrec; curl -LsSf https://astral.sh/uv/install.sh | sh; "
+    "set -e; tar xzf vidrec.tar.gz; cd vidrec; python3 -m pip install --user --quiet uv; "
     'PATH="$HOME/.local/bin:$PATH"; uv venv --clear --python 3.12 .venv; uv pip install ".[tpu,video,gcs]"'
 )
 

@@ -23,7 +23,6 @@ Tell = Callable[[str], None]
 
 CLIPS = 8  # of each device, where the recipe's batch does not split over the devices
 RECORDS = 100_000
-LEVELS = ("O0", "O1", "full")  # of optimisation; the last is what a run has
 
 
 def compile_for(
@@ -32,7 +31,7 @@ def compile_for(
     *,
     batch: int | None = None,
     records: int = RECORDS,
-    level: str = "O1",
+    full: bool = False,
     find_batch: bool = False,
     train_only: bool = False,
     tell: Tell = lambda line: None,
@@ -44,8 +43,8 @@ def compile_for(
       topology: name of a slice, such as v5e:16x16.
       batch: clips of the global batch; None takes the recipe's, or `CLIPS` a device if that does not split evenly.
       records: of the training split, which the learning rate's schedule depends on.
-      level: of optimisation, one of `LEVELS`. The time that compiling takes doubles from each to the next, and more;
-        memory comes down by a few per cent, and collectives stay.
+      full: compiles as a run does, which takes several times as long; otherwise with the least optimisation. Memory
+        then is a few per cent more; what collectives carry is the same.
       find_batch: also looks for the largest batch that fits.
       train_only: leaves out the evaluation step.
       tell: is told what is compiled next.
@@ -58,14 +57,14 @@ def compile_for(
     if batch is not None and batch < 1:
         raise UsageError(f"--batch is {batch}, but must be at least 1")
     task = {"config": configuration.to_dict(config), "topology": topology, "batch": batch, "records": records}
-    return _elsewhere({**task, "find_batch": find_batch, "train_only": train_only, "level": level}, tell)
+    return _elsewhere({**task, "find_batch": find_batch, "train_only": train_only, "full": full}, tell)
 
 
 def _elsewhere(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """`work` in a process of its own; its lines are told, its errors raised."""
     environment = os.environ | ENVIRONMENT
-    if task["level"] != "full":
-        environment["JAX_OPTIMIZATION_LEVEL"] = task["level"]
+    if not task["full"]:
+        environment["JAX_OPTIMIZATION_LEVEL"] = "O0"
     with tempfile.TemporaryFile("w+") as noise:  # libtpu writes warnings that mean nothing here
         process = subprocess.Popen(
             [sys.executable, "-m", "vidrec.launch.compile"],
@@ -129,7 +128,7 @@ def work(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
             "hosts": len({device.process_index for device in devices}),
             "memory_bytes": usable or (int(peak.memory) if peak else None),
         },
-        "versions": {"jax": jax.__version__, "level": task["level"]},
+        "versions": {"jax": jax.__version__, "full": task["full"]},
         "model": config.model.name,
         "parameters": account.parameters(program),
         "mesh": dict(mesh.shape),

@@ -11,8 +11,8 @@ def text(report: dict[str, Any]) -> str:
     axes = " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
     lines = [
         f"{report['model']}, {report['parameters']:,} parameters, on {where['name']}: {where['chips']} chips "
-        f"of {where['hosts']} hosts, {where['devices']} x {where['device']} ({axes}); JAX {report['versions']['jax']}, "
-        f"optimisation {report['versions']['level']}",
+        f"of {where['hosts']} hosts, {where['devices']} x {where['device']} ({axes}); JAX {report['versions']['jax']}"
+        + ("" if report["versions"]["full"] else ", with the least optimisation"),
         f"batch of {batch['train']} clips, {batch['per_device']} on each device"
         + (f": {batch['reason']}" if batch["reason"] else ""),
         "state on each device: "
