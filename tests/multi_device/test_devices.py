@@ -92,6 +92,7 @@ def test_two_processes_killed_and_started_again(single, tiny_config, tmp_path, c
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_processes_agree_that_too_many_videos_are_unreadable(tiny_config, records, tmp_path):
     folder = shutil.copytree(records, tmp_path / "records")
     wanted = train_plan(open_records(folder, "train"), ClipSpec(4, 16), batch_size=8, seed=0).wanted(0)

@@ -6,13 +6,18 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from vidrec.ops.correlation import api, match
-from vidrec.ops.correlation.select import HOPPER, TPUS, select, split_over
+from vidrec.ops.correlation.select import BATCH_AXES, HOPPER, TPUS, select, split_over
+from vidrec.types import BATCH_AXES as BATCH_AXES_OF_TRAINING
 
 SIZE = (28, 28, 64, 15)
 
 
 def mesh(**axes):
     return AbstractMesh(tuple(axes.values()), tuple(axes), axis_types=(AxisType.Auto,) * len(axes))
+
+
+def test_pairs_are_split_as_batches_are():
+    assert BATCH_AXES == BATCH_AXES_OF_TRAINING
 
 
 @pytest.mark.parametrize("kind", TPUS)

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import AbstractMesh, AxisType
 
-from vidrec.types import BATCH_AXES
-
 # As JAX calls them, now or in some releases.
 TPUS = ("TPU v4", "TPU v5", "TPU v5p", "TPU v5 lite", "TPU v5e", "TPU v6 lite", "TPU v6e", "TPU7x")
 HOPPER = re.compile(r"\bG?H(20|100|200|800)\b")  # the GPUs of compute capability 9.0, by their product names
+BATCH_AXES = ("data", "fsdp")  # axes of a mesh that pairs are split over; vidrec.types has the same
 
 
 class Choice(NamedTuple):
