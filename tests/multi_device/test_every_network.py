@@ -64,7 +64,7 @@ for sizes in meshes:
 """
 PAPERS = [("stm", "twins"), ("tefe", "supervised"), ("tcm", "supervised"), ("ttsn", "tss")]
 PAPERS += [("direcformer", "order")]
-OTHERS = [(family, "supervised") for family in ("tsn", "tsm", "tdn", "tcm-resnext3d")] + [("timesformer", "twins")]
+OTHERS = [(family, "supervised") for family in ("tsn", "tsm", "tdn")]
 
 
 def run(family, task, *meshes):

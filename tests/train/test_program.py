@@ -135,7 +135,7 @@ def test_a_run_compiles_each_step_once(tiny_config, tmp_path, caplog):
     compiled = re.compile(r"Compiling jit\((train_step|eval_step|draw)\)")
     for steps, made in ((4, ["draw", "train_step", "eval_step"]), (8, ["train_step", "eval_step"])):
         caplog.clear()
-        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):  # a command may have raised it
             train(tiny_config("tsn_resnet18", train__steps=steps), tmp_path / "run", make_evaluator)
         assert compiled.findall(caplog.text) == made
 

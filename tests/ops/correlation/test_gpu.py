@@ -75,7 +75,7 @@ def test_match_equals_the_reference(shape, patch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("shape", "patch"), [((2, 28, 28, 64), 15), ((1, 28, 28, 64), 29), ((1, 20, 56, 64), 15)])
+@pytest.mark.parametrize(("shape", "patch"), [((2, 28, 28, 64), 15), ((1, 28, 28, 64), 29)])
 def test_match_equals_the_reference_on_a_network_s_maps(shape, patch):
     assert_as_the_reference("match", *cosines(shape), patch=patch, **SETTINGS)
 
@@ -149,9 +149,8 @@ def test_copies_into_slots_begin_at_multiples_of_128_bytes(patch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_volume_equals_the_reference_on_a_network_s_maps(dtype):
-    assert_as_the_reference("correlate", *cosines((1, 28, 28, 64), dtype=dtype), patch=15)
+def test_the_volume_equals_the_reference_on_a_network_s_maps():
+    assert_as_the_reference("correlate", *cosines((1, 28, 28, 64), dtype="bfloat16"), patch=15)
 
 
 @pytest.mark.parametrize(
