@@ -25,10 +25,6 @@ def add_compile(verbs: Any) -> None:
         "--full", action="store_true",
         help="with all optimisation, as a run has: several times as long, memory a few per cent less",
     )  # fmt: skip
-    parser.add_argument(
-        "--records", type=int, default=100_000,
-        help="of the training split, which the learning rate's schedule depends on (default: %(default)s)",
-    )  # fmt: skip
 
 
 def _compile(args: argparse.Namespace) -> tuple[Any, str]:
@@ -36,7 +32,7 @@ def _compile(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.launch.report import text
 
     report = compile_for(
-        load_config(args), args.topology, batch=args.batch, records=args.records, full=args.full,
+        load_config(args), args.topology, batch=args.batch, full=args.full,
         find_batch=args.find_batch, tell=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
     return {"config": args.config, **report}, text(report)

@@ -22,9 +22,10 @@ from ml_collections import FrozenConfigDict
 from vidrec.errors import UsageError, VidrecError
 from vidrec.inspect.bench_input import said_by
 from vidrec.inspect.peaks import peak_of
-from vidrec.inspect.steps import program_for, replaced, trace_train, useful_flops
+from vidrec.inspect.steps import parameters, program_for, replaced, trace_train, useful_flops
 from vidrec.train.program import Program, abstract_batch
-from vidrec.train.sharding import batch_parts, make_mesh
+from vidrec.train.sharding import check_batch, make_mesh
+from vidrec.types import Batch
 
 Tell = Callable[[str], None]
 
@@ -64,51 +65,24 @@ def measure(
         raise UsageError("batch size, steps and rounds of the benchmark are at least 1")
     config = replaced(config, "train", batch_size=batch_size or config.train.batch_size)
     mesh = make_mesh(config.mesh)
-    size = config.train.batch_size
-    if size % batch_parts(mesh):
-        raise UsageError(f"a batch of {size} clips does not split over {batch_parts(mesh)} devices; set --batch-size")
+    check_batch(config.train.batch_size, mesh, "--batch-size")
     lacking = without_peer(config, mesh)
     if lacking and torch_python:
         raise UsageError(f"--torch-python has nothing to run: {lacking}")
     torch_python = torch_python or (sys.executable if importlib.util.find_spec("torch") else "")
     lacking = lacking or ("" if torch_python else "this Python has no PyTorch; name one by --torch-python")
 
-    tell(f"compiling the step of {size} clips")
-    program = program_for(config, mesh)
-    began = time.perf_counter()
-    traced = trace_train(program, size)
-    with jax.set_mesh(mesh):
-        compiled = traced.lower().compile()
-    compile_s = time.perf_counter() - began
-    flops = useful_flops(config, mesh, traced)
-    run = stepper(program, compiled, size)
-    task = peer_task(config, steps) if not lacking else {}
+    task = {} if lacking else peer_task(config, steps)
+    own = Step(config, mesh, tell)
     ours: list[float] = []
     theirs: list[dict[str, Any]] = []
     for number in range(rounds):
         tell(f"round {number + 1} of {rounds}")
-        ours += [run() for _ in range(steps)]
+        ours += [own.run() for _ in range(steps)]
         if not lacking:
             theirs.append(json.loads(said_by(torch_python, TORCH_NETWORKS, told=json.dumps(task))))
-    row = _row("vidrec", ours, size, flops, limit(mesh))
-    report = {
-        "model": config.model.name,
-        "dtype": str(config.model.get("dtype", "float32")),
-        "batch_size": size,
-        "device": mesh.devices.flat[0].device_kind,
-        "devices": mesh.size,
-        "compile_s": compile_s,
-        "flops": flops,
-        "rows": [{**row, **memory(mesh, compiled)}],
-        "without_torch": lacking,
-    }
-    if theirs:
-        check_alike(program, theirs[0])
-        seconds = [one for found in theirs for one in found["seconds"]]
-        peer = _row(f"PyTorch {theirs[0]['torch']}", seconds, size, flops, limit(mesh))
-        report["rows"].append({**peer, "memory_bytes": theirs[0]["memory_bytes"], "memory_by": "allocator"})
-        report["times_torch"] = statistics.median(seconds) / statistics.median(ours)
-    return report
+    report = own.beside(ours, theirs) if theirs else own.report(ours)
+    return {**report, "without_torch": lacking}
 
 
 def without_peer(config: FrozenConfigDict, mesh: Mesh) -> str:
@@ -122,8 +96,73 @@ def without_peer(config: FrozenConfigDict, mesh: Mesh) -> str:
     return ""
 
 
-def stepper(program: Program, compiled: Any, batch_size: int) -> Callable[[], float]:
-    """A function that takes one training step and gives its seconds, after some to warm up."""
+class Step:
+    """The training step of a configuration, compiled, on random clips."""
+
+    def __init__(self, config: FrozenConfigDict, mesh: Mesh, tell: Tell):
+        self.config, self.mesh, self.clips = config, mesh, config.train.batch_size
+        tell(f"compiling the step of {self.clips} clips")
+        self.program = program_for(config, mesh)
+        began = time.perf_counter()
+        traced = trace_train(self.program, self.clips)
+        with jax.set_mesh(mesh):
+            self.compiled = traced.lower().compile()
+        self.compile_s = time.perf_counter() - began
+        self.flops = useful_flops(config, mesh, traced)
+        self._batch = random_batch(self.program, self.clips)
+        key = jax.random.key(0)
+        with jax.set_mesh(mesh):
+            self._state = self.program.make_state(key)
+        for _ in range(WARM_UP):
+            self.run()
+
+    def run(self) -> float:
+        """Takes a step; returns its seconds."""
+        start = time.perf_counter()
+        self._state, metrics, _ = self.compiled(self._state, self._batch)
+        jax.block_until_ready((self._state, metrics))
+        return time.perf_counter() - start
+
+    def report(self, seconds: list[float]) -> dict[str, Any]:
+        """What was measured, but for PyTorch's part."""
+        return {
+            "model": self.config.model.name,
+            "dtype": str(self.config.model.get("dtype", "float32")),
+            "batch_size": self.clips,
+            "device": self.mesh.devices.flat[0].device_kind,
+            "devices": self.mesh.size,
+            "compile_s": self.compile_s,
+            "flops": self.flops,
+            "rows": [{**self._row("vidrec", seconds), **memory(self.mesh, self.compiled)}],
+        }
+
+    def beside(self, seconds: list[float], found: list[dict[str, Any]]) -> dict[str, Any]:
+        """The report, with what PyTorch's side said in each round.
+
+        Raises:
+          VidrecError: the networks have not as many parameters.
+        """
+        own, other = parameters(self.program), found[0]["parameters"]
+        if own != other:
+            raise VidrecError(
+                f"the network in PyTorch has {other:,} parameters, and this one {own:,}: the recipe sets fields that "
+                "it does not have, so that they cannot be compared"
+            )
+        theirs = [one for said in found for one in said["seconds"]]
+        peer = self._row(f"PyTorch {found[0]['torch']}", theirs)
+        peer |= {"memory_bytes": found[0]["memory_bytes"], "memory_by": "allocator"}
+        report = self.report(seconds)
+        faster = statistics.median(theirs) / statistics.median(seconds)
+        return {**report, "rows": [*report["rows"], peer], "times_torch": faster}
+
+    def _row(self, name: str, seconds: list[float]) -> dict[str, Any]:
+        median, most = statistics.median(seconds), limit(self.mesh)
+        mfu = self.flops / (median * most) if most else None
+        return {"name": name, "clips_per_second": self.clips / median, "step_ms": median * 1000, "mfu": mfu}
+
+
+def random_batch(program: Program, batch_size: int) -> Batch:
+    """A global batch of random pixels on the devices."""
     shapes = abstract_batch(program, batch_size)
     draw = np.random.default_rng(0)
     classes = program.model.num_classes  # pyright: ignore[reportAttributeAccessIssue]
@@ -133,21 +172,7 @@ def stepper(program: Program, compiled: Any, batch_size: int) -> Callable[[], fl
         record=np.arange(batch_size, dtype=np.int32),
         valid=np.ones(batch_size, bool),
     )
-    batch = jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), given, shapes)
-    key = jax.random.key(0)
-    with jax.set_mesh(program.mesh):
-        state = program.make_state(key)
-
-    def run() -> float:
-        nonlocal state
-        start = time.perf_counter()
-        state, metrics, _ = compiled(state, batch)
-        jax.block_until_ready((state, metrics))
-        return time.perf_counter() - start
-
-    for _ in range(WARM_UP):
-        run()
-    return run
+    return jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), given, shapes)
 
 
 def peer_task(config: FrozenConfigDict, steps: int) -> dict[str, Any]:
@@ -159,17 +184,6 @@ def peer_task(config: FrozenConfigDict, steps: int) -> dict[str, Any]:
         "lr": optim.lr, "momentum": optim.momentum, "weight_decay": optim.weight_decay, "clip_norm": optim.clip_norm,
         "warmup": WARM_UP, "steps": steps,
     }  # fmt: skip
-
-
-def check_alike(program: Program, found: dict[str, Any]) -> None:
-    """Raises VidrecError unless both networks have as many parameters."""
-    shapes = jax.eval_shape(program.make_state, jax.eval_shape(lambda: jax.random.key(0)))
-    own = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
-    if own != found["parameters"]:
-        raise VidrecError(
-            f"the network in PyTorch has {found['parameters']:,} parameters, and this one {own:,}: the recipe sets "
-            "fields that it does not have, so that they cannot be compared"
-        )
 
 
 def limit(mesh: Mesh) -> float | None:
@@ -186,12 +200,6 @@ def memory(mesh: Mesh, compiled: Any) -> dict[str, Any]:
     planned = compiled.memory_analysis()
     held = planned.argument_size_in_bytes + planned.output_size_in_bytes - planned.alias_size_in_bytes
     return {"memory_bytes": held + planned.temp_size_in_bytes, "memory_by": "compiler"}
-
-
-def _row(name: str, seconds: list[float], clips: int, flops: float, most: float | None) -> dict[str, Any]:
-    median = statistics.median(seconds)
-    mfu = flops / (median * most) if most else None
-    return {"name": name, "clips_per_second": clips / median, "step_ms": median * 1000, "mfu": mfu}
 
 
 def text(report: dict[str, Any]) -> str:

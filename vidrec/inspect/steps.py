@@ -10,11 +10,12 @@ from vidrec.errors import UsageError
 from vidrec.inspect.flops import matrix_flops
 from vidrec.ranges import BALANCED
 from vidrec.train.program import Program, abstract_batch, abstract_state, make_program
+from vidrec.train.state import count_parameters
 
-RECORDS = 100_000  # taken for the number of training records where nothing else is said
+RECORDS = 100_000  # taken for the number of training records, which gives the schedule its length and nothing else
 
 
-def program_for(config: FrozenConfigDict, mesh: Mesh, records: int = RECORDS) -> Program:
+def program_for(config: FrozenConfigDict, mesh: Mesh) -> Program:
     """What `vidrec train` compiles for a mesh, for as many classes as the configuration says.
 
     Raises:
@@ -25,8 +26,13 @@ def program_for(config: FrozenConfigDict, mesh: Mesh, records: int = RECORDS) ->
         raise UsageError("model.num_classes is 0 (as many as the records have); set --config.model.num_classes=N")
     if config.train.class_weights == BALANCED:
         config = replaced(config, "train", class_weights=(1.0,) * count)  # which numbers is of no account here
-    records = max(records, config.train.batch_size)
+    records = max(RECORDS, config.train.batch_size)
     return make_program(config, mesh, [f"class {number}" for number in range(count)], records)
+
+
+def parameters(program: Program) -> int:
+    """Number of trained values."""
+    return count_parameters(abstract_state(program).params)
 
 
 def replaced(config: FrozenConfigDict, section: str, **values: Any) -> FrozenConfigDict:

@@ -12,7 +12,6 @@ from vidrec.inspect.flops import matrix_flops
 from vidrec.inspect.peaks import Peak
 from vidrec.launch import hlo
 from vidrec.train.program import Program, abstract_state
-from vidrec.train.state import count_parameters
 
 SHOWN = 5  # of the largest collectives, and of the stages with the most operations
 
@@ -137,11 +136,6 @@ def state_bytes(program: Program) -> dict[str, int]:
     state = abstract_state(program)
     parts = {name: local_bytes(part) for name, part in state._asdict().items() if name != "step"}
     return {**parts, "all_params": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))}
-
-
-def parameters(program: Program) -> int:
-    """Number of trained values."""
-    return count_parameters(abstract_state(program).params)
 
 
 def local_bytes(tree: Any) -> int:

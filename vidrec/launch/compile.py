@@ -22,7 +22,6 @@ from vidrec.launch.topology import ENVIRONMENT, parse
 Tell = Callable[[str], None]
 
 CLIPS = 8  # of each device, where the recipe's batch does not split over the devices
-RECORDS = 100_000
 
 
 def compile_for(
@@ -30,7 +29,6 @@ def compile_for(
     topology: str,
     *,
     batch: int | None = None,
-    records: int = RECORDS,
     full: bool = False,
     find_batch: bool = False,
     train_only: bool = False,
@@ -42,7 +40,6 @@ def compile_for(
       config: as from vidrec.config.load, with model.num_classes.
       topology: name of a slice, such as v5e:16x16.
       batch: clips of the global batch; None takes the recipe's, or `CLIPS` a device if that does not split evenly.
-      records: of the training split, which the learning rate's schedule depends on.
       full: compiles as a run does, which takes several times as long; otherwise with the least optimisation. Memory
         then is a few per cent more; what collectives carry is the same.
       find_batch: also looks for the largest batch that fits.
@@ -56,7 +53,7 @@ def compile_for(
     parse(topology)
     if batch is not None and batch < 1:
         raise UsageError(f"--batch is {batch}, but must be at least 1")
-    task = {"config": configuration.to_dict(config), "topology": topology, "batch": batch, "records": records}
+    task = {"config": configuration.to_dict(config), "topology": topology, "batch": batch}
     return _elsewhere({**task, "find_batch": find_batch, "train_only": train_only, "full": full}, tell)
 
 
@@ -101,7 +98,7 @@ def work(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
     import jax
 
     from vidrec.inspect.peaks import peak_of
-    from vidrec.inspect.steps import program_for, trace_eval, trace_train, useful_flops
+    from vidrec.inspect.steps import parameters, program_for, trace_eval, trace_train, useful_flops
     from vidrec.launch import account
     from vidrec.launch.topology import GPUS, TPUS, devices_of, usable_memory
     from vidrec.train.sharding import batch_parts, make_mesh
@@ -118,7 +115,7 @@ def work(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
     parts = batch_parts(mesh)
     sizes = batch_sizes(config, parts, task["batch"])
     config = with_batch(config, sizes["train"], sizes["eval"])
-    program = program_for(config, mesh, task["records"])
+    program = program_for(config, mesh)
     report: dict[str, Any] = {
         "topology": {
             "name": wanted.name,
@@ -130,7 +127,7 @@ def work(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
         },
         "versions": {"jax": jax.__version__, "full": task["full"]},
         "model": config.model.name,
-        "parameters": account.parameters(program),
+        "parameters": parameters(program),
         "mesh": dict(mesh.shape),
         "batch": sizes,
         "state_bytes": account.state_bytes(program),
@@ -154,7 +151,7 @@ def work(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
     def fits(clips: int) -> bool:
         """Whether a training step of so many clips on each part compiles."""
         tell(f"trying {clips} clips on each device")
-        tried = program_for(with_batch(config, clips * parts, sizes["eval"]), mesh, task["records"])
+        tried = program_for(with_batch(config, clips * parts, sizes["eval"]), mesh)
         try:
             with jax.set_mesh(mesh):
                 trace_train(tried, clips * parts).lower().compile()

@@ -109,6 +109,7 @@ def _add_decay(weight_decay: float, multiplier: Callable[[str, Any], float]) -> 
     """The gradient plus weight_decay times each parameter, by its multiplier."""
 
     def decayed(key_path: tuple[Any, ...], update: Any, parameter: Any) -> Any:
+        """Of one parameter."""
         return update + weight_decay * multiplier(path_of(key_path), parameter) * parameter
 
     return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(decayed, updates, params))
@@ -121,6 +122,7 @@ def _trust(trust: float, weight_decay: float, multiplier: Callable[[str, Any], f
     """
 
     def scaled(key_path: tuple[Any, ...], update: Any, parameter: Any) -> Any:
+        """Of one parameter."""
         decay = weight_decay * multiplier(path_of(key_path), parameter)
         decayed = update + decay * parameter
         if parameter.ndim < 2:
@@ -136,6 +138,7 @@ def _scale_by(multiplier: Callable[[str, Any], float]) -> optax.GradientTransfor
     """Each update times the multiplier of its parameter."""
 
     def scaled(key_path: tuple[Any, ...], update: Any) -> Any:
+        """Of one parameter."""
         return multiplier(path_of(key_path), update) * update
 
     return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scaled, updates))

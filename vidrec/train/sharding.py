@@ -78,6 +78,7 @@ def at_rest(tree: Any, mesh: Mesh) -> Any:
     """The sharding of each array of a tree of parameters, of optimizer state or of both, between steps."""
 
     def place(key_path: tuple[Any, ...], array: Any) -> NamedSharding:
+        """The sharding of one array."""
         return NamedSharding(mesh, layout(path_of(key_path), array.shape, mesh).spec)
 
     return jax.tree_util.tree_map_with_path(place, tree)

@@ -84,6 +84,8 @@ def gradient_of(task_loss: Loss) -> Gradient:
     """The gradient of a task's loss by the parameters as they lie."""
 
     def gradient(params: Any, batch_stats: Any, batch: Batch, key: PRNGKeyArray) -> Any:
+        """Loss, running statistics, metrics and gradients."""
+
         def loss_of(params: Any) -> Any:
             """The task's loss as a function of what is differentiated."""
             return task_loss({"params": put_together(params, but=BLOCKS), "batch_stats": batch_stats}, batch, key)
@@ -105,7 +107,10 @@ def in_parts(gradient: Gradient, parts: Parts, mesh: Mesh) -> Gradient:
         return gradient
 
     def of_all(params: Any, batch_stats: Any, batch: Batch, key: PRNGKeyArray) -> Any:
+        """What `gradient` gives, on average over the parts."""
+
         def add(total: Any, numbered: tuple[Int[Array, ""], Batch]) -> tuple[Any, None]:
+            """The sums with those of one more part."""
             number, part = numbered
             found = gradient(params, batch_stats, part, jax.random.fold_in(key, number))
             return jax.tree.map(jnp.add, total, found), None
