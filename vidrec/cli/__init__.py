@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from vidrec.cli import machine, networks, pods, records, runs, using
+from vidrec.cli import evaluation, machine, networks, pods, records, runs, using
 from vidrec.cli.shared import as_json
 from vidrec.errors import UsageError, VidrecError, did_you_mean
 
@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vidrec", description="Video action recognition in JAX/Flax.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (
-        runs.add_demo, records.add_toy, records.add_convert, records.add_verify, runs.add_train, runs.add_eval,
+        runs.add_demo, records.add_toy, records.add_convert, records.add_verify, runs.add_train, evaluation.add_eval,
         using.add_predict, networks.add_summary, networks.add_import, pods.add_compile,
         pods.add_launch, machine.add_bench, machine.add_doctor,
     ):  # fmt: skip

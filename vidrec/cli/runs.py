@@ -1,4 +1,4 @@
-"""`vidrec demo`, `train` and `eval`: training networks and evaluating them."""
+"""`vidrec demo` and `train`: training networks."""
 
 import argparse
 from pathlib import Path
@@ -60,32 +60,3 @@ def _train(args: argparse.Namespace) -> tuple[Any, str]:
         return result, f"Stopped at step {outcome.step}, saved; run the same command again to go on."
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items())
     return result, f"Finished at step {outcome.step}: {metrics}"
-
-
-def add_eval(verbs: Any) -> None:
-    """Adds `vidrec eval`."""
-    parser = add_verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --split val")
-    parser.add_argument("--workdir", required=True, help="folder of the run")
-    parser.add_argument("--records", help="folder of records (default: the one of the run)")
-    parser.add_argument("--split", help="split to evaluate (default: the one of the run)")
-    parser.add_argument("--clips", type=int, help="clips per video (default: the run's eval.clips)")
-    parser.add_argument(
-        "--crops", type=int, choices=(1, 3, 5, 10), help="crops per clip (default: the run's eval.crops)"
-    )
-    parser.add_argument(
-        "--sampling", choices=("test", "val", "twice", "random"), help="frames of the clips (default: the run's)"
-    )
-    parser.add_argument("--full-resolution", action="store_true", help="crops as large as data.resize says")
-    parser.add_argument("--batch-size", type=int, help="clips of a global batch")
-    parser.add_argument("--step", type=int, help="checkpoint (default: the newest)")
-    parser.add_argument("--out", help="folder to write (default: WORKDIR/eval)")
-    add_hosts(parser)
-
-
-def _eval(args: argparse.Namespace) -> tuple[Any, str]:
-    join_hosts(args)
-    from vidrec.inspect.results import evaluate_run
-
-    names = ("records", "split", "clips", "crops", "sampling", "full_resolution", "batch_size", "step", "out")
-    options = {name: getattr(args, name) for name in names}
-    return evaluate_run(args.workdir, **options)
