@@ -105,6 +105,7 @@ def report_page(
     curves: Sequence[Curves] = (),
     confusions: Sequence[Confusion] = (),
     clips: Sequence[ClipCard] = (),
+    cards: Table | None = None,
     footer: Footer | None = None,
 ) -> str:
     """Puts the report together. A part that is empty is left out; a network looks the same in every part.
@@ -112,7 +113,7 @@ def report_page(
     Args:
       title: of the document.
       intro: the finding in one sentence, shown as the headline.
-      table, curves, confusions, clips, footer: the parts, top to bottom.
+      table, curves, confusions, clips, cards, footer: the parts, top to bottom; `cards` has a column for each run.
 
     Returns:
       An HTML document with pictures inside; its policy forbids the browser every request.
@@ -123,10 +124,11 @@ def report_page(
     names = [str(row[0]) for row in table.rows if row] if table else []
     slots = assign_slots([*names, *(name for chart in curves for name in chart.series)])
     parts = [
-        _section("Results", _table(table, slots)) if table else "",
+        _section("Results", _table("Results", table, slots)) if table else "",
         _section("Training", _grid("charts", [_chart(chart, slots) for chart in curves])),
         _section("What is taken for what", _grid("matrices", [_confusion(each, slots) for each in confusions])),
-        _section("Clips", _grid("clips", [_clip(clip) for clip in clips])),
+        _section("Clips", _HOLD + _grid("clips", [_clip(clip) for clip in clips])) if clips else "",
+        _section("Runs", _table("Runs", cards, slots)) if cards else "",
         _footer(footer) if footer else "",
     ]
     return (
@@ -148,7 +150,7 @@ def _grid(name: str, items: Sequence[str]) -> str:
     return f'<div class="{name}">\n' + "\n".join(items) + "\n</div>" if items else ""
 
 
-def _table(table: Table, slots: Mapping[str, int]) -> str:
+def _table(label: str, table: Table, slots: Mapping[str, int]) -> str:
     head = "".join(_heading(column) for column in table.columns)
     rows = []
     for row in table.rows:
@@ -156,7 +158,7 @@ def _table(table: Table, slots: Mapping[str, int]) -> str:
         rows.append(f'<tr><th scope="row">{_swatch(str(row[0]), slots)}</th>{"".join(cells)}</tr>')
     caption = f'<p class="caption">{escape(table.caption)}</p>' if table.caption else ""
     return (
-        '<div class="wide" role="region" aria-label="Results" tabindex="0">'
+        f'<div class="wide" role="region" aria-label="{label}" tabindex="0">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{caption}"
     )
 
@@ -236,13 +238,13 @@ def _in_words(confusion: Confusion) -> str:
 
 def _clip(clip: ClipCard) -> str:
     picture = Image.open(io.BytesIO(clip.picture))
+    size, words = f'width="{picture.width}" height="{picture.height}"', escape(clip.true_class)
     note = f'<p class="note">{escape(clip.note)}</p>' if clip.note else ""
     verdicts = "".join(_verdict(prediction, clip.true_class) for prediction in clip.predictions)
     return (
-        '<article class="card clip"><picture>'
-        f'<source media="(prefers-reduced-motion: reduce)" srcset="{_data(_still(picture))}">'
-        f'<img src="{_data(clip.picture)}" width="{picture.width}" height="{picture.height}" '
-        f'alt="Clip of {escape(clip.true_class)}" loading="lazy"></picture>'
+        '<article class="card clip"><div class="pictures">'
+        f'<img class="still" src="{_data(_still(picture))}" {size} alt="Four frames of a clip of {words}">'
+        f'<img class="moving" src="{_data(clip.picture)}" {size} alt="Clip of {words}" loading="lazy"></div>'
         f"<div><h3>{escape(clip.true_class)}</h3>{note}</div><ul>{verdicts}</ul></article>"
     )
 
@@ -257,7 +259,7 @@ def _verdict(prediction: Prediction, true_class: str) -> str:
 
 
 def _still(picture: Image.Image) -> bytes:
-    """Four frames from first to last as a 2 x 2 picture of the same size, for readers who asked for no motion."""
+    """Four frames from first to last as a 2 x 2 picture of the same size, for who holds the clips or asked for no motion."""
     frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
     width, height = picture.size
     sheet = Image.new("RGB", (2 * width, 2 * height))
@@ -282,6 +284,8 @@ def _footer(footer: Footer) -> str:
         + "</footer>\n"
     )
 
+
+_HOLD = '<label class="hold"><input type="checkbox"> Hold the clips: four frames of each</label>\n'
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -330,6 +334,10 @@ figcaption { color: var(--faint); font-size: 14px; }
 figcaption p { margin-top: 12px; }
 .clip { display: grid; grid-template-columns: 128px 1fr; gap: 14px; align-content: start; }
 .clip img { width: 128px; height: auto; border-radius: 6px; image-rendering: pixelated; }
+.still, section:has(.hold :checked) .moving { display: none; }
+section:has(.hold :checked) .still { display: block; }
+.hold { display: inline-block; margin-bottom: 12px; font-size: 14px; color: var(--faint); }
+@media (prefers-reduced-motion: reduce) { .still { display: block; } .moving, .hold { display: none; } }
 .note { margin: 2px 0 0; font-size: 14px; color: var(--faint); }
 .clip ul { grid-column: 1 / -1; display: grid; grid-template-columns: auto fit-content(38%) 1fr auto; column-gap: 10px;
   list-style: none; font-size: 14px; }
