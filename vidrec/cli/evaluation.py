@@ -1,35 +1,87 @@
-"""`vidrec eval`: how good a trained network is."""
+"""`vidrec eval`: how good a trained network is, and at what."""
 
 import argparse
 from typing import Any
 
 from vidrec.cli.shared import add_hosts, add_verb, join_hosts
+from vidrec.errors import UsageError
+from vidrec.eval.protocols import PROTOCOLS
+
+_DATA = ("records", "split", "batch_size", "step", "out")
+_VIEWS = ("protocol", "clips", "crops", "sampling", "full_resolution", "average", "top")
+_TAKEN = {"": (*_DATA, *_VIEWS), "saved": ("combine", "average", "top", "out")}  # options of each way to evaluate
 
 
 def add_eval(verbs: Any) -> None:
     """Adds `vidrec eval`."""
-    parser = add_verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --split val")
-    parser.add_argument("--workdir", required=True, help="folder of the run")
-    parser.add_argument("--records", help="folder of records (default: the one of the run)")
-    parser.add_argument("--split", help="split to evaluate (default: the one of the run)")
-    parser.add_argument("--clips", type=int, help="clips per video (default: the run's eval.clips)")
+    parser = add_verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --protocol stm30")
+    parser.add_argument("--workdir", help="folder of the run")
+    _add_data(parser.add_argument_group("what is evaluated, and where it goes"))
+    _add_views(parser.add_argument_group("how the clips of a video are cut and averaged"))
+    _add_ways(parser.add_argument_group("other ways to evaluate").add_mutually_exclusive_group())
     parser.add_argument(
+        "--combine", choices=("ensemble", "splits"),
+        help="several --from: the mean scores of networks on the same videos, or the mean accuracy on several splits",
+    )  # fmt: skip
+    add_hosts(parser)
+    rows = (f"  {name:17}{one.clips:2} x {one.crops}  {one.source}" for name, one in PROTOCOLS.items())
+    parser.epilog = "\n".join((parser.epilog or "", "protocols (clips x crops):", *rows))
+
+
+def _add_data(group: Any) -> None:
+    group.add_argument("--records", help="folder of records (default: the one of the run)")
+    group.add_argument("--split", help="split to evaluate (default: the one of the run)")
+    group.add_argument("--batch-size", type=int, help="clips of a global batch")
+    group.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+    group.add_argument("--out", help="folder to write (default: WORKDIR/eval)")
+
+
+def _add_views(group: Any) -> None:
+    group.add_argument("--protocol", metavar="NAME", help="as a paper does; the names stand below")
+    group.add_argument("--clips", type=int, help="clips per video (default: the run's eval.clips)")
+    group.add_argument(
         "--crops", type=int, choices=(1, 3, 5, 10), help="crops per clip (default: the run's eval.crops)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--sampling", choices=("test", "val", "twice", "random"), help="frames of the clips (default: the run's)"
     )
-    parser.add_argument("--full-resolution", action="store_true", help="crops as large as data.resize says")
-    parser.add_argument("--batch-size", type=int, help="clips of a global batch")
-    parser.add_argument("--step", type=int, help="checkpoint (default: the newest)")
-    parser.add_argument("--out", help="folder to write (default: WORKDIR/eval)")
-    add_hosts(parser)
+    group.add_argument(
+        "--full-res", "--full-resolution", dest="full_resolution", action="store_const", const=True,
+        help="crops as large as data.resize says",
+    )  # fmt: skip
+    group.add_argument("--average", choices=("softmax", "logits"), help="of the views (default: the run's)")
+    group.add_argument(
+        "--top", type=int, nargs="+", metavar="K", help="count videos whose class is among the K best (default: 1 5)"
+    )
+
+
+def _add_ways(group: Any) -> None:
+    group.add_argument(
+        "--from", dest="saved", nargs="+", metavar="FOLDER",
+        help="count the scores that earlier evaluations saved, without a network",
+    )  # fmt: skip
 
 
 def _eval(args: argparse.Namespace) -> tuple[Any, str]:
+    way = next((way for way in _TAKEN if way and getattr(args, way)), "")
+    options = _options(args, way)
+    if way == "saved":
+        from vidrec.inspect.rescore import rescore
+
+        return rescore(args.saved, **options)
     join_hosts(args)
     from vidrec.inspect.results import evaluate_run
 
-    names = ("records", "split", "clips", "crops", "sampling", "full_resolution", "batch_size", "step", "out")
-    options = {name: getattr(args, name) for name in names}
     return evaluate_run(args.workdir, **options)
+
+
+def _options(args: argparse.Namespace, way: str) -> dict[str, Any]:
+    """The options that were given, all of which this way to evaluate takes."""
+    if (args.workdir is None) != (way == "saved"):
+        raise UsageError("give the folder of a run by --workdir, or saved evaluations by --from")
+    every = dict.fromkeys(name for names in _TAKEN.values() for name in names)
+    options = {name: value for name in every if (value := getattr(args, name)) is not None}
+    if extra := [name for name in options if name not in _TAKEN[way]]:
+        flag, flags = extra[0].replace("_", "-"), {"saved": "--from", "": "--workdir alone"}
+        raise UsageError(f"--{flag} has no effect with {flags.get(way, f'--{way}')}: leave it out")
+    return options

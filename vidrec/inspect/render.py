@@ -32,7 +32,11 @@ _STRIP, _STRIP_INK, _STRIP_BAR = (22, 27, 34), (240, 243, 247), (86, 156, 226)
 
 
 def confusion_png(
-    matrix: Int[np.ndarray, "k k"], classes: Sequence[str], *, theme: Literal["light", "dark"] = "light"
+    matrix: Int[np.ndarray, "k k"],
+    classes: Sequence[str],
+    *,
+    notes: Sequence[str] = (),
+    theme: Literal["light", "dark"] = "light",
 ) -> bytes:
     """Draws a confusion matrix as a PNG of `DENSITY` pixels per point.
 
@@ -43,6 +47,7 @@ def confusion_png(
     Args:
       matrix: number of clips by true class (rows) and predicted class (columns), `[K, K]`.
       classes: the K class names.
+      notes: lines of text below, such as the classes most confused; clipped to the width.
       theme: `light` (dark ink on white) or `dark`.
 
     Raises:
@@ -66,7 +71,7 @@ def confusion_png(
     _draw_counts(picture, matrix, cells, (left, top, cell, side))
     scale = left + side + 16 * DENSITY, top, 10 * DENSITY, scale_height * DENSITY
     _draw_scale(picture, scale, theme)
-    return _png(picture)
+    return _png(_with_notes(picture, notes, theme) if notes else picture)
 
 
 def confusion_csv(matrix: Int[np.ndarray, "k k"], classes: Sequence[str]) -> str:
@@ -252,6 +257,20 @@ def _draw_scale(picture: Image.Image, place: Box, theme: str) -> None:
     draw.text((x, top), "100 %", fill=ink, font=font, anchor="lt")
     draw.text((x, top + height), "0 %", fill=ink, font=font, anchor="lb")
     draw.text((left, top + height + 7 * DENSITY), "of the row", fill=ink, font=font, anchor="lt")
+
+
+def _with_notes(picture: Image.Image, notes: Sequence[str], theme: str) -> Image.Image:
+    """The picture with lines of text below it, wide enough for two long names."""
+    font, margin = _font(11), 10 * DENSITY
+    lines = [_drawable(" ".join(note.split()), font) for note in notes]
+    longest = min(max(font.getlength(line) for line in lines), 4 * NAME_POINTS * DENSITY)
+    width, height = max(picture.width, math.ceil(longest) + 2 * margin), sum(font.getmetrics()) + 2 * DENSITY
+    taller = Image.new("RGB", (width, picture.height + height * len(lines) + 2 * margin), _PAPER[theme])
+    taller.paste(picture, (0, 0))
+    for number, line in enumerate(lines):
+        text = _text_image(_clip_text(line, font, width - 2 * margin), font)
+        taller.paste(_INK[theme], (margin, picture.height + margin + number * height), text)
+    return taller
 
 
 def _png(picture: Image.Image) -> bytes:
