@@ -1,21 +1,38 @@
 """`vidrec predict`: trained networks at work."""
 
 import argparse
+import re
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 from vidrec.cli.shared import add_verb, as_json
-from vidrec.errors import VidrecError
+from vidrec.errors import UsageError, VidrecError
 
 
 def add_predict(verbs: Any) -> None:
     """Adds `vidrec predict`."""
     parser = add_verb(verbs, "predict", _predict, "classes and scores of video files", "--workdir runs/stm clip.mp4")
-    parser.add_argument("videos", nargs="+", help="video files, or folders of them")
+    parser.epilog = (
+        f"{parser.epilog}\n"
+        "  ffmpeg -i rtsp://camera -vf scale=320:240 -f rawvideo -pix_fmt rgb24 - |\n"
+        "    vidrec predict --workdir runs/stm --online - --size 320x240"
+    )
+    parser.add_argument("videos", nargs="+", help="video files, or folders of them; - with --online: standard input")
     parser.add_argument("--workdir", required=True, help="folder of the run")
     parser.add_argument("--top", type=int, default=5, help="classes shown (default: %(default)s)")
+    online = parser.add_argument_group("frame by frame")
+    online.add_argument("--online", action="store_true", help="a line for every frame of one video, as it comes")
+    online.add_argument("--every", type=int, help="take one frame of so many (default: 1)")
+    online.add_argument("--size", metavar="WxH", help="of the frames that come as raw rgb24 through a pipe")
 
 
 def _predict(args: argparse.Namespace) -> tuple[Any, str]:
+    if args.online:
+        return _predict_online(args)
+    for flag in ("every", "size"):
+        if getattr(args, flag) is not None:
+            raise UsageError(f"--{flag} has no effect without --online")
     from vidrec.eval.predict import list_videos, load
 
     files = list_videos(args.videos)
@@ -30,8 +47,66 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
             bad += 1
             continue
         rows.append({"video": str(file), "top": best})
-        lines += [str(file), *(f"  {score:6.1%}  {name}" for name, score in best)]
+        lines += [str(file), *_top_lines(best)]
     if bad:
         print(as_json(rows) if args.json else "\n".join(lines), flush=True)
         raise VidrecError(f"{bad} of {len(files)} videos could not be read")
     return rows, "\n".join(lines)
+
+
+def _predict_online(args: argparse.Namespace) -> tuple[Any, str]:
+    """Prints a line for every frame; what it returns is of all of them."""
+    frames = _stream(args)
+    from vidrec.eval.online import Latencies, Online
+    from vidrec.eval.predict import load
+
+    online = Online(load(args.workdir))
+    kept = f"kept of a frame: {online.halves.kept}" if online.halves.depth else "every window is computed whole"
+    print(f"{online.recognizer}: {kept}", file=sys.stderr, flush=True)
+    latencies, count, last, failed = Latencies(), 0, None, None
+    try:
+        for moment in online.watch(frames, every=1 if args.every is None else args.every):
+            latencies.add(moment.seconds)
+            count, last = count + 1, moment
+            print(_moment_json(moment, args.top) if args.json else _moment_line(moment), flush=True)
+    except (VidrecError, KeyboardInterrupt) as error:
+        failed = error
+    if last is None:
+        raise failed or VidrecError("there was no frame")
+    best, delays = last.so_far.top(args.top), latencies.percentiles()
+    result = {"frames": count, "top": best, "latency_ms": delays}
+    text = "\n".join([f"{count} frames, {delays['p50']} ms each at the median; all together:", *_top_lines(best)])
+    if failed:
+        print(as_json(result) if args.json else text, flush=True)
+        raise failed
+    return result, text
+
+
+def _stream(args: argparse.Namespace) -> Iterable[Any]:
+    """The frames of the one video, or of standard input."""
+    from vidrec.data.video import read_raw, read_video
+
+    if len(args.videos) != 1:
+        raise UsageError(f"--online looks at one video, but got {len(args.videos)}")
+    if args.videos != ["-"]:
+        if args.size is not None:
+            raise UsageError("--size has no effect on a video file, which says how large its frames are")
+        return read_video(args.videos[0])
+    size = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", args.size or "")
+    if not size:
+        raise UsageError("frames on standard input need --size WxH, such as --size 320x240")
+    return read_raw(sys.stdin.buffer, int(size[1]), int(size[2]))
+
+
+def _moment_json(moment: Any, top: int) -> str:
+    scores = {"now": moment.now.top(top), "so_far": moment.so_far.top(top)}
+    return as_json({"frame": moment.frame, **scores, "ms": round(1000 * moment.seconds, 3)})
+
+
+def _moment_line(moment: Any) -> str:
+    (now, score), (so_far, mean) = moment.now.top(1)[0], moment.so_far.top(1)[0]
+    return f"{moment.frame:8d}  {1000 * moment.seconds:7.1f} ms  now {score:6.1%} {now}  so far {mean:6.1%} {so_far}"
+
+
+def _top_lines(best: list[tuple[str, float]]) -> list[str]:
+    return [f"  {score:6.1%}  {name}" for name, score in best]

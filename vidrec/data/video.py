@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -103,6 +103,25 @@ def read_video(path: str | Path) -> VideoFrames:
             container.close()
             raise VidrecError(f"video {path} is cut off: it ends within a frame; get it again")
     return VideoFrames(path, _decode(path, container, margin * promised), fps, promised, length_known)
+
+
+def read_raw(stream: IO[bytes], width: int, height: int) -> Iterator[Frame]:
+    """Frames of a stream of raw rgb24 pixels, as `ffmpeg -f rawvideo -pix_fmt rgb24 -` writes it, as they come.
+
+    Raises:
+      VidrecError: at the end, where the stream stops within a frame or has none.
+    """
+    size, count = 3 * width * height, 0
+    while data := stream.read(size):
+        if len(data) < size:
+            raise VidrecError(
+                f"the stream stops within frame {count}, after {len(data)} of its {size} bytes: it was cut off, or its "
+                f"frames are not {width}x{height}"
+            )
+        yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+        count += 1
+    if not count:
+        raise VidrecError("the stream holds no frame")
 
 
 def _promised(container: Any, stream: Any, fps: float) -> tuple[int, float]:

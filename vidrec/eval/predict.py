@@ -79,11 +79,11 @@ class Recognizer:
         else:  # decoded twice, so that a long video need not fit into memory
             chosen = self.spec.eval_frames(sum(1 for _ in read_video(video)), "", 0, 1).tolist()
             kept = {number: frame for number, frame in enumerate(read_video(video)) if number in chosen}
-        frames = map(self._as_stored, kept.values())
+        frames = map(self.as_stored, kept.values())
         places = [list(kept).index(number) for number in chosen]
         return cut_and_resize(frames, places, self.spec.picture, [partial(eval_view, spec=self.spec)])
 
-    def _as_stored(self, frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    def as_stored(self, frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Makes a large frame as small as a record's, so that the picture is cut at the same whole pixels."""
         height, width = resized_shape(frame.shape[0], frame.shape[1], self.spec.resize[:1])
         return resize(frame, height, width) if height < frame.shape[0] else frame
@@ -98,10 +98,13 @@ class Recognizer:
 
     def predict_clips(self, clips: UInt8[np.ndarray, "b t s s 3"]) -> list[Prediction]:
         """Scores of ready-made clips, uint8 `[B, T, S, S, 3]`; raises VidrecError if one is not finite."""
-        scores = np.asarray(self._scores(self.variables, jnp.asarray(clips)))
+        return [self.prediction(scores) for scores in np.asarray(self._scores(self.variables, jnp.asarray(clips)))]
+
+    def prediction(self, scores: Float[np.ndarray, " k"]) -> Prediction:
+        """Scores with the names of their classes; raises VidrecError where one is not finite."""
         if not np.isfinite(scores).all():
             raise VidrecError(f"the network's scores are not finite: the weights of step {self.step} are damaged")
-        return [Prediction(row, self.classes) for row in scores]
+        return Prediction(scores, self.classes)
 
     @cached_property
     def _scores(self) -> Any:
