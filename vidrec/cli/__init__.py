@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from vidrec.cli import evaluation, machine, networks, pods, records, runs, using
+from vidrec.cli import evaluation, looks, machine, networks, pods, records, runs, using
 from vidrec.cli.shared import as_json
 from vidrec.errors import UsageError, VidrecError, did_you_mean
 
@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         runs.add_demo, records.add_toy, records.add_convert, records.add_verify, runs.add_train, evaluation.add_eval,
-        using.add_predict, networks.add_summary, networks.add_import, pods.add_compile,
+        using.add_predict, looks.add_inspect, networks.add_summary, networks.add_import, pods.add_compile,
         pods.add_launch, machine.add_bench, machine.add_doctor,
     ):  # fmt: skip
         add(verbs)

@@ -48,6 +48,7 @@ class CMM(nn.Module):
 
     H[t] = conv3x3(F[t+1]) - F[t] (the authors' sign; the last layer absorbs it), zero for the last frame.
     `[B, T, H, W, C]` in and out. `degenerate` fixes the 3x3 kernel to the delta, so H[t] = F[t+1] - F[t].
+    Intermediate: "difference", H `[B, T, H, W, C / reduction]`.
     """
 
     layers: Layers
@@ -67,6 +68,7 @@ class CMM(nn.Module):
             motion = DepthwiseConv(dtype=f.dtype, name="motion") if depthwise else conv(reduced, 3, name="motion")
             moved = motion(f)
         h = jnp.pad(moved[:, 1:] - f[:, :-1], ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0)))
+        self.sow("intermediates", "difference", h)
         return conv(channels, name="restore")(h)
 
 

@@ -1,0 +1,189 @@
+"""Looks inside trained networks at a video: arrays and pictures in a folder, or one overlay."""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from vidrec.data.feed import normalize
+from vidrec.data.video import write_mp4
+from vidrec.errors import UsageError, did_you_mean
+from vidrec.eval.order import RULES, chance
+from vidrec.eval.predict import Recognizer, load
+from vidrec.files import atomic_write
+from vidrec.inspect.attention_maps import attention
+from vidrec.inspect.feature_maps import features
+from vidrec.inspect.grad_cam import cam
+from vidrec.inspect.maps import Maps
+from vidrec.inspect.motion_maps import motion
+from vidrec.inspect.order_maps import order
+from vidrec.inspect.panels import Panel, film, panels, sheet
+from vidrec.inspect.render import animation
+
+FPS = 4.0  # of the films: slow enough to look at
+FUNCTIONS: dict[str, Callable[..., Maps]] = {
+    "attention": attention, "cam": cam, "motion": motion, "order": order, "features": features
+}  # fmt: skip
+
+
+class Look(NamedTuple):
+    """A look at a video by one network.
+
+    Attributes:
+      name: of the network among those that look.
+      workdir: of its run.
+      recognizer: the network.
+      frames: the clip it got, uint8 `[T, S, S, 3]`.
+      maps: of that one clip.
+    """
+
+    name: str
+    workdir: str
+    recognizer: Recognizer
+    frames: UInt8[np.ndarray, "t s s 3"]
+    maps: Maps
+
+
+def look_at(recognizer: Recognizer, frames: UInt8[np.ndarray, "t s s 3"], what: str, **options: Any) -> Maps:
+    """The maps of one clip, as `recognizer.clip` gives it; `options` are those of the look, such as cam's stage."""
+    data = recognizer.config.data
+    clips = normalize(jnp.asarray(frames)[None], data.mean, data.std)
+    return FUNCTIONS[what](recognizer.model, recognizer.variables, clips, **options)
+
+
+def default_look(model: Any) -> str:
+    """The look that suits a network best: attention where it has that, TCM's motion, else cam."""
+    if hasattr(model, "depth") or getattr(model, "ett", False):
+        return "attention"
+    return "motion" if getattr(model, "has_mtdm", False) else "cam"
+
+
+def overlay_of(
+    recognizer: Recognizer, video: str | Path | UInt8[np.ndarray, "n h w 3"]
+) -> UInt8[np.ndarray, "t h w 3"]:
+    """The clip that the network sees of a video, with the look that suits it best drawn over its frames.
+
+    Small frames are enlarged. Raises VidrecError where the video cannot be read.
+    """
+    frames = recognizer.clip(video)
+    return panels(look_at(recognizer, frames, default_look(recognizer.model)), frames)[1].frames
+
+
+def inspect_video(
+    workdirs: Sequence[str | Path],
+    video: str | Path,
+    what: str,
+    out: str | Path,
+    *,
+    stage: str | None = None,
+    target: str | None = None,
+) -> tuple[dict[str, Any], str]:
+    """Looks at a video with one or more trained networks and writes what they show.
+
+    `out` gets, for each network NAME, WHAT-NAME.npz with the arrays, and of all networks together WHAT.png (time to the
+    right), WHAT.gif and WHAT.mp4 (side by side in time).
+
+    Args:
+      workdirs: folders of runs; a network is named as its folder.
+      what: attention, cam, motion, order or features.
+      stage: of cam.
+      target: of cam: name or number of the class that is asked about; None: each network's best.
+
+    Returns:
+      the result as JSON values, and as text.
+
+    Raises:
+      UsageError: a network has no such maps, stage or class, or an option has no effect.
+    """
+    if what != "cam" and (stage or target):
+        raise UsageError(f"--stage and --class are about cam and have no effect on {what}")
+    names = unique_names(workdirs)
+    looks = []
+    for name, workdir in zip(names, workdirs, strict=True):
+        recognizer = load(workdir)
+        frames = recognizer.clip(video)
+        try:
+            chosen = {} if target is None else {"target": class_index(target, recognizer.classes)}
+            options = {"stage": stage, **chosen} if what == "cam" else {}
+            maps = look_at(recognizer, frames, what, **options)
+        except UsageError as error:  # of which of the networks?
+            raise UsageError(f"{workdir}: {error}") from None
+        looks.append(Look(name, str(workdir), recognizer, frames, maps))
+    files = write(looks, what, Path(out))
+    rows = [{**row_of(look), "arrays": files[look.name]} for look in looks]
+    pictures = [files[kind] for kind in ("png", "gif", "mp4")]
+    return {"video": str(video), "what": what, "networks": rows, "pictures": pictures}, text(rows, pictures)
+
+
+def unique_names(workdirs: Sequence[str | Path]) -> list[str]:
+    """The folders' own names, numbered where two are alike."""
+    names = [Path(workdir).resolve().name for workdir in workdirs]
+    return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names, start=1)]
+
+
+def class_index(target: str, classes: Sequence[str]) -> int:
+    """The index of a class given by its name or number; raises UsageError where there is none."""
+    if target in classes:
+        return list(classes).index(target)
+    if target.isdecimal() and int(target) < len(classes):
+        return int(target)
+    raise UsageError(f"--class {target!r} is no class of this network{did_you_mean(target, classes)}")
+
+
+def write(looks: Sequence[Look], what: str, out: Path) -> dict[str, str]:
+    """Writes arrays and pictures, each by rename; returns network or ending -> path."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = {look.name: str(out / f"{what}-{look.name}.npz") for look in looks}
+    shown: list[Panel] = []
+    for look in looks:
+        look.maps.save(files[look.name])
+        shown += panels(look.maps, look.frames, title=look.name if len(looks) > 1 else "")
+    moving = film([panel for panel in shown if len(panel.frames) > 1] or shown)
+    picture = io.BytesIO()
+    Image.fromarray(sheet(shown)).save(picture, "PNG", optimize=True)
+    for kind, data in (("png", picture.getvalue()), ("gif", animation(moving, fps=FPS, scale=1, format="gif"))):
+        files[kind] = str(out / f"{what}.{kind}")
+        with atomic_write(files[kind]) as file:
+            file.write(data)
+    files["mp4"] = str(out / f"{what}.mp4")
+    write_mp4(files["mp4"], moving, FPS)
+    return files
+
+
+def row_of(look: Look) -> dict[str, Any]:
+    """What is told of one network."""
+    recognizer, maps = look.recognizer, look.maps
+    row: dict[str, Any] = {
+        "name": look.name,
+        "workdir": look.workdir,
+        "network": recognizer.config.model.name,
+        "best": list(recognizer.predict_clips(look.frames[None])[0].top(1)[0]),
+        "maps": {name: {"axes": one.axes, "shape": one.values.shape} for name, one in maps.maps.items()},
+    }
+    if maps.what == "cam":
+        row["class"] = recognizer.classes[int(maps["class"].values[0])]
+    if maps.what == "order":
+        row["order_accuracy"] = {rule: float(maps[f"{rule}/accuracy"].values[0]) for rule in RULES}
+        row["chance"] = round(chance(maps["shown"].values.shape[1]), 1)
+    return row
+
+
+def text(rows: Sequence[dict[str, Any]], pictures: Sequence[str]) -> str:
+    """The result for people."""
+    lines = []
+    for row in rows:
+        name, score = row["best"]
+        lines.append(f"{row['name']} ({row['network']}): {name}, {score:.1%}")
+        if "class" in row:
+            lines.append(f"  evidence for: {row['class']}")
+        if "order_accuracy" in row:
+            told = ", ".join(f"{rule} {value:.0f}" for rule, value in row["order_accuracy"].items())
+            lines.append(f"  order recovered, OrderAcc: {told}; chance {row['chance']}")
+        lines += [f"  {name}: {', '.join(one['axes'])} {list(one['shape'])}" for name, one in row["maps"].items()]
+        lines.append(f"  arrays: {row['arrays']}")
+    return "\n".join([*lines, f"pictures: {', '.join(pictures)}"])
