@@ -1,12 +1,25 @@
 import itertools
 
+import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidrec.errors import VidrecError
-from vidrec.eval.order import RULES, chance, common_length, hamiltonian_path, order_accuracy, recover_order
+from tests import quick
+from tests.models.families import clips_for, make
+from vidrec.errors import UsageError, VidrecError
+from vidrec.eval.order import (
+    RULES,
+    chance,
+    common_length,
+    hamiltonian_path,
+    order_accuracy,
+    recover_order,
+    time_attention,
+    video_order,
+)
 from vidrec.losses.order import order_signs
 
 
@@ -84,3 +97,70 @@ def test_slips():
         hamiltonian_path(np.zeros((21, 21)))
     with pytest.raises(VidrecError, match="finite"):
         hamiltonian_path(np.full((3, 3), np.nan))
+
+
+def test_dynamic_programming_equals_brute_force_at_eight_frames():
+    weights = np.random.default_rng(0).normal(size=(4, 8, 8))
+    paths = np.array(list(itertools.permutations(range(8))))
+    sums = weights[:, paths[:, :-1], paths[:, 1:]].sum(-1)
+    assert np.array_equal(hamiltonian_path(weights), paths[sums.argmax(1)])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_random_map_gives_chance(rule):
+    rng = np.random.default_rng(1)
+    orders = np.stack([rng.permutation(8) for _ in range(2000)])
+    accuracies = order_accuracy(recover_order(rng.normal(size=(2000, 8, 8)), rule), orders)
+    assert accuracies.mean() == pytest.approx(chance(8), abs=4 * accuracies.std() / np.sqrt(2000))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_ties_are_broken_the_same_way_however_clips_come(rule):
+    """A map that says nothing leaves the clip as it is shown; maps with many ties do not depend on their neighbours."""
+    ties = np.random.default_rng(0).integers(-1, 2, (30, 6, 6)).astype(float)
+    together = recover_order(ties, rule)
+    alone = np.stack([recover_order(one, rule) for one in ties])
+    assert np.array_equal(together, alone)
+    assert np.array_equal(recover_order(ties[::-1].astype(np.float32), rule), together[::-1])
+    nothing = recover_order(np.zeros((6, 6)), rule)
+    assert np.array_equal(nothing, recover_order(np.zeros((6, 6)), rule))
+    orders = np.array(list(itertools.permutations(range(6))))
+    assert order_accuracy(np.broadcast_to(nothing, orders.shape), orders).mean() == pytest.approx(chance(6))
+
+
+def test_a_video_s_shuffling_is_its_own_and_stays():
+    assert video_order("clip07.mp4", 8).tolist() == [4, 7, 5, 2, 6, 3, 0, 1]
+    orders = {tuple(video_order(f"video {number}", 4)) for number in range(300)}
+    assert len(orders) == 24
+
+
+@pytest.mark.parametrize(
+    ("family", "where", "fields"),
+    [
+        ("direcformer", ("blocks_1", "time_attention"), {"time_cls_key": True}),  # a cls key is no frame
+        pytest.param("timesformer", ("blocks_1", "time_attention"), {}, marks=pytest.mark.slow),
+        pytest.param("ttsn", ("ett_attention",), {}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_last_attention_in_time_is_found(family, where, fields):
+    model = make(family, **fields)
+    clips = clips_for(model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), clips)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: 0.2 * rng.random(leaf.shape, np.float32) + 0.1, shapes)
+
+    @quick.jit
+    def run(variables, clips):
+        return time_attention(model, variables, clips), model.apply(variables, clips, mutable=["intermediates"])[1]
+
+    found, state = run(variables, clips)
+    expected = flatten_dict(state["intermediates"])[where][0][..., -4:].reshape(2, -1, 4, 4).mean(1)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.ptp(expected) > 1e-4
+
+
+def test_networks_without_attention_in_time_are_told():
+    model = make("tsn")
+    clips = clips_for(model)
+    with pytest.raises(UsageError, match=r"ResNet\) has no attention in time .* DirecFormer and TimeSformer have"):
+        jax.eval_shape(lambda x: time_attention(model, model.init(jax.random.key(0), x), x), clips)

@@ -60,11 +60,37 @@ def evaluate(
                 place = given.record[given.valid], number * cut + view[given.valid]
                 logits[place] = found[given.valid][:, order]
                 seen[place] = True
+    return of_views(source, logits, seen, config.eval.average, view_names(config.eval.clips, config.eval.crops))
+
+
+def of_views(
+    source: TFRecordSource,
+    logits: Float[np.ndarray, "n v k"],
+    seen: Bool[np.ndarray, "n v"],
+    how: str,
+    names: tuple[str, ...],
+) -> Evaluation:
+    """The evaluation of a split from the class scores of its views.
+
+    Args:
+      logits: of each view of each record.
+      seen: whether the view could be read.
+      how: `config.eval.average`.
+      names: of the views.
+
+    Raises:
+      VidrecError: no video could be read, or a score is not finite.
+    """
     read = seen.all(1)
+    if not read.any():
+        raise VidrecError(f"no video of {source!r} can be read; run `vidrec verify` on the records")
     logits[~read] = 0
-    check_scores(source, read, logits)
-    scores = np.where(read[:, None], average(logits, config.eval.average), 0)
-    names = view_names(config.eval.clips, config.eval.crops)
+    if not np.isfinite(logits).all():
+        raise VidrecError(
+            f"the network's scores of {source!r} are not finite: its weights are damaged, or training diverged; "
+            "take an earlier checkpoint, or train again with a lower optim.lr"
+        )
+    scores = np.where(read[:, None], average(logits, how), 0)
     ids = [source.video_id(record) for record in range(len(source))]
     return Evaluation(scores, np.asarray(source.labels), read, ids, tuple(source.classes), logits, names)
 
@@ -99,17 +125,6 @@ def each_batch(
         for number, batch in enumerate(DeviceFeed(iterator, mesh)):
             yield batch, np.arange(number * size, (number + 1) * size) % views
             progress.update(number + 1)
-
-
-def check_scores(source: TFRecordSource, read: Bool[np.ndarray, " n"], logits: Float[np.ndarray, "n *v k"]) -> None:
-    """Raises VidrecError if no video could be read, or a score is not finite."""
-    if not read.any():
-        raise VidrecError(f"no video of {source!r} can be read; run `vidrec verify` on the records")
-    if not np.isfinite(logits).all():
-        raise VidrecError(
-            f"the network's scores of {source!r} are not finite: its weights are damaged, or training diverged; "
-            "take an earlier checkpoint, or train again with a lower optim.lr"
-        )
 
 
 def view_names(clips: int, crops: int) -> tuple[str, ...]:

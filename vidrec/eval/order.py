@@ -1,16 +1,74 @@
 """Order correction (DirecFormer section 4): the order of shuffled frames, read off the attention in time."""
 
 import functools
+import re
+import zlib
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from flax.traverse_util import flatten_dict
+from jaxtyping import Array, Float, Int
 
-from vidrec.errors import VidrecError, did_you_mean
+from vidrec.errors import UsageError, VidrecError, did_you_mean
 from vidrec.losses.permutations import candidates
+from vidrec.train.state import Network
+from vidrec.types import ModelOutput
 
 RULES = ("raw", "sign", "antisym", "borda")
 LONGEST = 20  # frames; time and memory of the exact path double with each
 AT_ONCE = 2**22  # states of the search held at a time
+
+MAPS = ("time_attention", "ett_attention")  # what a network records under these names is attention in time
+
+
+def time_attention(
+    model: Network, variables: dict[str, Any], clips: Float[Array, "b t h w 3"]
+) -> Float[Array, "b t2 t2"]:
+    """The last block's attention in time, averaged over patches and heads; rows are queries, a cls key is left out.
+
+    Args:
+      clips: normalised.
+
+    Raises:
+      UsageError: the network has none.
+    """
+    _, attention = run_with_attention(model, variables, clips)
+    if attention is None:
+        raise UsageError(no_attention(model))
+    return attention
+
+
+def run_with_attention(
+    model: Network, variables: dict[str, Any], clips: Float[Array, "b t h w 3"]
+) -> tuple[ModelOutput, Float[Array, "b t2 t2"] | None]:
+    """The network's output in evaluation, and its `time_attention`, or None where it has none.
+
+    Networks record it by `sow` as "time_attention" `[B, ..., T, T or 1 + T]`, a cls key first.
+    """
+    output, state = model.apply(variables, clips, train=False, mutable=["intermediates"])
+    recorded: dict[Any, Any] = flatten_dict(state.get("intermediates", {}))
+    blocks = [path for path in recorded if path[-1] in MAPS]
+    if not blocks:
+        return output, None
+    last = max(blocks, key=lambda path: [int(number) for number in re.findall(r"\d+", "/".join(path))])
+    weights = recorded[last][-1]
+    frames = weights.shape[-2]
+    weights = weights[..., -frames:].reshape(len(clips), -1, frames, frames)
+    return output, weights.mean(1, dtype=jnp.float32)
+
+
+def no_attention(model: Network) -> str:
+    """Why no order can be read off a network, in a sentence."""
+    return (
+        f"this network ({type(model).__name__}) has no attention in time that an order could be read off: DirecFormer "
+        "and TimeSformer have, and TTSN with its ETT"
+    )
+
+
+def video_order(video_id: str, num_frames: int) -> Int[np.ndarray, " t"]:
+    """How a video's frames are shuffled, for every network alike: the original index of the frame at each position."""
+    return np.random.RandomState(zlib.crc32(video_id.encode())).permutation(num_frames)
 
 
 def recover_order(attention: Float[np.ndarray, "*b t t"], rule: str = "sign") -> Int[np.ndarray, "*b t"]:
