@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains configs/tcm.py:ssv1 on h200:8: 8 chips, 1 machine. Written by `vidrec launch`.
+# Trains configs/tcm.py:ssv1 on h200:8: 8 GPUs, machines: 1. Written by `vidrec launch`.
 set -euo pipefail
 
 # Needs: Docker with the NVIDIA container toolkit; the folders WORKDIR and RECORDS, on several machines shared by all.
@@ -7,7 +7,8 @@ WORKDIR=/data/runs/tcm
 RECORDS="${RECORDS:-$PWD/records}"
 mkdir -p "$WORKDIR"
 
-# A failure starts the container again; `docker stop` gives it time to save.
+# A container of an earlier start saves itself first. A failure starts the container again.
+{ docker stop vidrec-tcm-ssv1 && docker rm vidrec-tcm-ssv1; } >/dev/null 2>&1 || true
 docker run --detach --name vidrec-tcm-ssv1 --gpus all --network=host --ipc=host --ulimit nofile=65536:65536 \
   --restart=on-failure:10 --stop-timeout=300 \
   --volume "$WORKDIR:$WORKDIR" --volume "$RECORDS:/vidrec/records:ro" --env JAX_COMPILATION_CACHE_DIR="$WORKDIR/cache" \

@@ -34,6 +34,7 @@ def disturbed(*args, **options):
         if "CLIPS_SEEN" in os.environ:
             tell(int(state.step), batch)
         return train_step(state, batch)
+    run.lower = train_step.lower
     return run
 
 def tell(step, batch):

@@ -55,12 +55,35 @@ def test_the_largest_batch_is_found_by_bisection(most, found):
     assert len(tried) <= 7
 
 
+class Lowered:
+    """A step whose compiler fails, or says how much memory it takes."""
+
+    def __init__(self, error: Exception | None = None, **sizes: int):
+        self.error = error
+        self.sizes = {
+            f"{kind}_size_in_bytes": sizes.get(kind, 0)
+            for kind in ("argument", "output", "alias", "temp", "generated_code")
+        }
+
+    def compile(self):
+        if self.error:
+            raise self.error
+        return SimpleNamespace(memory_analysis=lambda: SimpleNamespace(**self.sizes))
+
+
 def test_too_much_memory_is_told_with_the_compiler_s_numbers():
-    told = compile.told(RuntimeError(OOM), "v5e:2x4", 512, 8)
-    assert "512 clips, 64 on each device, does not fit v5e:2x4" in told
-    assert "(16.24G) exceeds available HBM (15.75G); lower --batch" in told
-    assert "See elsewhere" not in told
-    assert "does not compile" in compile.told(RuntimeError("INTERNAL: x"), "v5e:2x4", 512, 8)
+    with pytest.raises(account.DoesNotFit, match=r"\(16\.24G\) exceeds available HBM \(15\.75G\)$"):
+        account.compile_step(Lowered(jax.errors.JaxRuntimeError(OOM)), None)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        account.compile_step(Lowered(jax.errors.JaxRuntimeError("INTERNAL: x")), None)
+
+
+def test_a_compiler_that_takes_any_size_is_not_believed():
+    """That of GPUs: what its program needs is compared with what they have."""
+    fitting = Lowered(argument=60, output=50, alias=50, temp=40)
+    assert account.memory(account.compile_step(fitting, 100))["total"] == 100
+    with pytest.raises(account.DoesNotFit, match=r"needs 0\.00 GB of 0\.00 GB"):
+        account.compile_step(fitting, 99)
 
 
 def test_a_child_s_errors_are_raised(monkeypatch):

@@ -108,4 +108,4 @@ def test_processes_agree_that_too_many_videos_are_unreadable(tiny_config, record
 @pytest.mark.parametrize("flags", [("--coordinator", "localhost:1"), ("--processes", "2", "--process", "0")])
 def test_the_flags_of_processes_go_together(flags, tmp_path, capsys):
     assert main(["eval", "--workdir", str(tmp_path), *flags]) == 2
-    assert "--coordinator, --processes and --process go together" in capsys.readouterr().err
+    assert "--coordinator, --processes, --process go together; give --" in capsys.readouterr().err

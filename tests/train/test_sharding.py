@@ -119,6 +119,11 @@ def test_rules_that_use_an_axis_twice_are_refused(monkeypatch):
         ((None, None, None), {"JAX_PLATFORMS": "tpu,cpu"}, ()),
         ((None, None, None), {"JAX_PLATFORMS": "cpu"}, None),
         ((None, None, None), {"JAX_PLATFORMS": "", "TPU_SKIP_MDS_QUERY": "1"}, None),  # as JAX sets it without a TPU
+        (  # a pod of Kubernetes
+            (None, None, None),
+            {"JAX_PLATFORMS": "", "TPU_SKIP_MDS_QUERY": "true", "TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"},
+            (),
+        ),
     ],
 )
 def test_hosts_join_by_flags_or_on_cloud_tpu_by_themselves(given, environment, called, monkeypatch):
@@ -130,6 +135,11 @@ def test_hosts_join_by_flags_or_on_cloud_tpu_by_themselves(given, environment, c
         monkeypatch.setenv(name, value)
     assert start_hosts(*given) == 0
     assert calls == ([] if called is None else [called])
+
+
+def test_a_process_that_there_is_not():
+    with pytest.raises(UsageError, match="--process is 2, but 2 processes have the numbers 0 to 1"):
+        start_hosts("host:1", 2, 2)
 
 
 def test_a_tpu_without_a_slice_runs_alone(monkeypatch, caplog):

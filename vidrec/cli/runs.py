@@ -45,6 +45,10 @@ def add_train(verbs: Any) -> None:
 def _train(args: argparse.Namespace) -> tuple[Any, str]:
     if args.profile < 0:
         raise UsageError(f"--profile is {args.profile}, but must be a number of steps")
+    if "://" in args.workdir:
+        raise UsageError(
+            f"--workdir is {args.workdir!r}, but must be a folder: mount the bucket, as `vidrec launch` does"
+        )
     join_hosts(args)
     from vidrec.eval.evaluate import make_evaluator
     from vidrec.train.debug import small

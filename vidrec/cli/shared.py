@@ -59,9 +59,10 @@ def load_config(args: argparse.Namespace) -> Any:
 
 def join_hosts(args: argparse.Namespace) -> None:
     """Joins the other processes, and lets only the first of them print the result."""
-    given = [value is not None for value in (args.coordinator, args.processes, args.process)]
-    if any(given) and not all(given):
-        raise UsageError("--coordinator, --processes and --process go together")
+    given = {"--" + name: getattr(args, name) for name in ("coordinator", "processes", "process")}
+    missing = [flag for flag, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
+        raise UsageError(f"{', '.join(given)} go together; give {' and '.join(missing)} too")
     from vidrec.train.sharding import start_hosts
 
     if args.coordinator:  # Gloo, by which processes on CPUs talk, writes on standard output, which is for the result

@@ -17,10 +17,21 @@ SHOWN = 5  # of the largest collectives, and of the stages with the most operati
 
 
 class Limits(NamedTuple):
-    """What a device can do: `peak` by itself, `network` in bytes per second that it sends; None where not known."""
+    """What a device can do; None where not known.
+
+    Attributes:
+      peak: by itself.
+      network: bytes per second that it sends.
+      memory: bytes that a step must fit into, where the compiler takes any (a GPU's); None where it refuses by itself.
+    """
 
     peak: Peak | None
     network: float | None
+    memory: int | None = None
+
+
+class DoesNotFit(Exception):
+    """A step needs more memory than a device has; the text says how much."""
 
 
 def account(
@@ -34,14 +45,15 @@ def account(
         matrix products have.
 
     Raises:
-      jax.errors.JaxRuntimeError: it does not fit, among others.
+      DoesNotFit: as `compile_step` does.
+      jax.errors.JaxRuntimeError: it does not compile.
     """
     began = time.perf_counter()
     traced = make()
     with jax.set_mesh(program.mesh):
         lowered = traced.lower()
         lowered_at = time.perf_counter()
-        compiled = lowered.compile()
+        compiled = compile_step(lowered, limits.memory)
     done = time.perf_counter()
     text = compiled.as_text() or ""
     devices = program.mesh.size
@@ -59,6 +71,25 @@ def account(
         "roofline": roofline(costs, wire, limits),
         "seconds": {"trace": lowered_at - began, "compile": done - lowered_at},
     }
+
+
+def compile_step(lowered: Any, available: int | None) -> Any:
+    """The compiled step; raises DoesNotFit where it needs more than the device's memory, or than `available` bytes."""
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error) or "Ran out of memory" in str(error):
+            raise DoesNotFit(reason(error)) from error
+        raise
+    needed = memory(compiled)["total"]
+    if available is not None and needed > available:
+        raise DoesNotFit(f"it needs {needed / 1e9:.2f} GB of {available / 1e9:.2f} GB")
+    return compiled
+
+
+def reason(error: Exception) -> str:
+    """What a compiler's error says, without the program in it."""
+    return " ".join(str(error).split("HLO module")[0].split())[:400].rstrip(" .")
 
 
 def memory(compiled: Any) -> dict[str, int]:
@@ -95,7 +126,7 @@ def roofline(costs: dict[str, Any], wire: float, limits: Limits) -> dict[str, An
       arithmetic's limit that its useful matrix products then reach. No step is as fast; the compiler's own estimate of
       its time is of no use, for it lacks what has no estimate.
     """
-    peak, network = limits
+    peak, network = limits.peak, limits.network
     seconds = {
         "arithmetic": costs["flops"]["counted"] / peak.flops if peak else None,
         "memory": costs["bytes"] / peak.bandwidth if peak and costs["bytes"] else None,

@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from vidrec.errors import UsageError
-from vidrec.launch.run import PORT, RECORDS, RESTARTS, SAVING, Run, comment, head, train_command
+from vidrec.launch.run import FINISHED, LIBTPU, PORT, RECORDS, RESTARTS, SAVING, Run, comment, head, train_command
 from vidrec.launch.topology import Slice
 
 PORTS = {"tpu": 8471, "coordinator": PORT, "metrics": 8431}
@@ -38,13 +38,6 @@ def tpu_type(wanted: Slice) -> str:
     return f"--type={wanted.chip} --topology={wanted.grid}"
 
 
-def hosts(wanted: Slice) -> int:
-    """Machines of a slice: four chips on each, but up to eight v5e or v6e in one."""
-    if wanted.chip in ("v5e", "v6e") and wanted.chips <= 8:
-        return 1
-    return -(-wanted.chips // 4)
-
-
 def split_bucket(workdir: str) -> tuple[str, str]:
     """Bucket and folder of gs://bucket/folder."""
     bucket, _, folder = workdir.removeprefix("gs://").partition("/")
@@ -53,72 +46,84 @@ def split_bucket(workdir: str) -> tuple[str, str]:
 
 def tpu_vm(run: Run) -> str:
     """A script that makes a slice of TPU VMs and trains on it."""
-    spot = " --spot" if run.spot else ""
-    create = (
-        'gcloud compute tpus tpu-vm create "$NAME" "${WHERE[@]}" \\\n'
-        f"  {tpu_type(run.slice)} --version={RUNTIMES[run.slice.chip]}{spot}"
-    )
-    return _on_cloud(run, create, 'gcloud compute tpus tpu-vm delete "$NAME" "${WHERE[@]}"')
+    create = f"{tpu_type(run.slice)} --version={RUNTIMES[run.slice.chip]}"
+    return _on_cloud(run, "tpu-vm", create, "", state="state", ready="READY", gone="PREEMPTED|TERMINATED")
 
 
 def queued(run: Run) -> str:
     """The same by a queued resource: asks for a slice, waits until there is one, trains on it."""
-    spot = " --spot" if run.spot else ""
-    state = 'gcloud compute tpus queued-resources describe "$NAME" "${WHERE[@]}" --format=\'value(state.state)\''
-    create = (
-        'gcloud compute tpus queued-resources create "$NAME" "${WHERE[@]}" --node-id="$NAME" \\\n'
-        f"  {tpu_type(run.slice)} --runtime-version={RUNTIMES[run.slice.chip]}{spot}\n"
-        f'until [ "$({state})" = ACTIVE ]; do\n'
-        f'  case "$({state})" in FAILED|SUSPENDED) echo "the request for $NAME was not granted" >&2; exit 1;; esac\n'
-        "  sleep 60\n"
-        "done"
-    )
-    delete = 'gcloud compute tpus queued-resources delete "$NAME" "${WHERE[@]}" --force'
-    return _on_cloud(run, create, delete)
+    create = f'--node-id="$NAME" {tpu_type(run.slice)} --runtime-version={RUNTIMES[run.slice.chip]}'
+    return _on_cloud(run, "queued-resources", create, " --force", state="state.state", ready="ACTIVE", gone="SUSPENDED")
 
 
-def _on_cloud(run: Run, create: str, delete: str) -> str:
+def _on_cloud(run: Run, of: str, create: str, force: str, *, state: str, ready: str, gone: str) -> str:
+    """The script: `of` is what gcloud makes, `state` where it says how that is, `ready` and `gone` what it says."""
     bucket, folder = split_bucket(run.workdir)
     workdir = f'"$HOME/bucket/{folder}"'
-    train = train_command(run, workdir)
-    loop = again(f"env JAX_COMPILATION_CACHE_DIR=$HOME/bucket/{folder}/cache .venv/bin/{train}")
-    return f"""{head(run, hosts(run.slice))}
+    spot = " --spot" if run.spot else ""
+    compiled = f"env JAX_COMPILATION_CACHE_DIR=$HOME/bucket/{folder}/cache"
+    train = f"cd vidrec; ulimit -n 65536; {compiled} .venv/bin/{train_command(run, workdir, '--json')}"
+    return f"""{head(run, run.slice.hosts)}
 # Needs: gcloud, logged in; a quota for the slice; the bucket (README.md beside this file says how to make it).
 # The code is what is committed in this folder's repository; the bucket holds the records of the recipe in records/.
+# This script follows the run and starts it again, so let it stand where it can stay: in tmux, on a machine that is on.
 NAME={run.name}
 BUCKET={bucket}
 ZONE="${{ZONE:?set ZONE to a zone that has the slice, such as us-west4-a}}"
 PROJECT="${{PROJECT:-$(gcloud config get-value project)}}"
 WHERE=(--project="$PROJECT" --zone="$ZONE")
 
-{create}
-
+slice() {{ gcloud compute tpus {of} "$1" "$NAME" "${{WHERE[@]}}" "${{@:2}}"; }}
 everywhere() {{ gcloud compute tpus tpu-vm ssh "$NAME" "${{WHERE[@]}}" --worker=all --command="$1"; }}
 
-git archive --format=tar.gz --prefix=vidrec/ --output=vidrec.tar.gz HEAD
-gcloud compute tpus tpu-vm scp vidrec.tar.gz "$NAME:" "${{WHERE[@]}}" --worker=all
-everywhere {shlex.quote(_INSTALL)}
-everywhere "mkdir -p bucket; mountpoint -q bucket || gcsfuse --implicit-dirs $BUCKET bucket"
-everywhere 'ln -sfn ../bucket/records vidrec/'
+# Makes the slice, or waits for it; one that was taken away is given back first.
+obtain() {{
+  local state
+  while state="$(slice describe --format='value({state})' 2>/dev/null || true)"; [ "$state" != {ready} ]; do
+    case "$state" in
+      '') slice create {create}{spot} || return 1 ;;
+      {gone}) slice delete --quiet{force} || return 1 ;;
+      FAILED) slice delete --quiet{force}; return 1 ;;
+      *) sleep 60 ;;
+    esac
+  done
+}}
 
-# On all hosts at once; they find each other by themselves.
-everywhere {shlex.quote("cd vidrec; ulimit -n 65536; " + loop)}
+# What an earlier start left running saves itself and ends. Then on all hosts at once; they find each other.
+train() {{
+  obtain &&
+    everywhere {shlex.quote(_STOP)} &&
+    git archive --format=tar.gz --prefix=vidrec/ --output=vidrec.tar.gz HEAD &&
+    gcloud compute tpus tpu-vm scp vidrec.tar.gz "$NAME:" "${{WHERE[@]}}" --worker=all &&
+    everywhere {shlex.quote(_INSTALL)} &&
+    everywhere "mkdir -p bucket; mountpoint -q bucket || gcsfuse --implicit-dirs $BUCKET bucket" &&
+    everywhere 'ln -sfn ../bucket/records vidrec/' &&
+    everywhere {shlex.quote(train)}
+}}
 
-echo 'Finished. The machines cost money until they are deleted:'
-echo "  {delete.replace('"', chr(92) + '"')}"
+for ((try = 1; try <= {RESTARTS}; try++)); do
+  train | tee "$NAME.out" || true
+  if grep -q {shlex.quote(FINISHED)} "$NAME.out"; then
+    echo "Finished. The machines cost money until they are deleted:"
+    echo "  gcloud compute tpus {of} delete $NAME ${{WHERE[*]}}{force}"
+    exit 0
+  fi
+  sleep 60
+done
+echo "Not finished after {RESTARTS} tries; the machines cost money until they are deleted." >&2
+exit 1
 """
 
 
+# The brackets keep the pattern from finding the shell that looks for it.
+_STOP = 'p="bin/[v]idrec train"; pkill -TERM -f "$p"; while pgrep -f "$p" >/dev/null; do sleep 1; done'
 # uv brings the Python that the machines' image lacks.
 _INSTALL = (
     "set -e; tar xzf vidrec.tar.gz; cd vidrec; python3 -m pip install --user --quiet uv; "
-    'PATH="$HOME/.local/bin:$PATH"; uv venv --clear --python 3.12 .venv; uv pip install ".[tpu,video,gcs]"'
+    'PATH="$HOME/.local/bin:$PATH"; uv venv --clear --python 3.12 .venv; '
+    "uv pip install --require-hashes -r requirements.lock; "
+    f"uv pip install --no-deps --no-build-isolation .; uv pip install libtpu=={LIBTPU} gcsfs"
 )
-
-
-def again(command: str) -> str:
-    """Shell: a command, once more after a failure, at most so many times."""
-    return f"for try in $(seq {RESTARTS}); do {command} && exit 0; sleep 10; done; exit 1"
 
 
 def jobset(run: Run) -> str:
@@ -135,19 +140,19 @@ def jobset(run: Run) -> str:
 
     Dumper.add_representer(str, block)
     manifest = yaml.dump(jobset_manifest(run), Dumper=Dumper, sort_keys=False, width=120)
-    return comment(run, hosts(run.slice)) + manifest
+    return comment(run, run.slice.hosts) + manifest
 
 
 def jobset_manifest(run: Run) -> dict[str, Any]:
     """The JobSet as plain values: one pod on each host, all started again together when one of them fails."""
-    count = hosts(run.slice)
+    count = run.slice.hosts
     job = {
         "parallelism": count,
         "completions": count,
         "completionMode": "Indexed",
         "backoffLimit": 0,  # a host alone is of no use: the whole set starts again
         "template": {
-            "metadata": {"annotations": {"gke-gcsfuse/volumes": "true"}},
+            "metadata": {"annotations": _BUCKET},
             "spec": _pod(run, run.slice.chips // count),
         },
     }
@@ -165,6 +170,12 @@ def jobset_manifest(run: Run) -> dict[str, Any]:
     }
 
 
+# The container that mounts the bucket takes what it needs (0: no limit): checkpoints pass through its memory and disk.
+_BUCKET = {"gke-gcsfuse/volumes": "true"} | {
+    f"gke-gcsfuse/{of}-limit": "0" for of in ("cpu", "memory", "ephemeral-storage")
+}
+
+
 def _pod(run: Run, chips: int) -> dict[str, Any]:
     bucket, folder = split_bucket(run.workdir)
     workdir = f"/bucket/{folder}"
@@ -176,8 +187,6 @@ def _pod(run: Run, chips: int) -> dict[str, Any]:
     return {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": SAVING,
-        "hostNetwork": True,
-        "dnsPolicy": "ClusterFirstWithHostNet",
         "serviceAccountName": "vidrec",
         "nodeSelector": selector,
         "containers": [

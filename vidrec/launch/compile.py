@@ -10,7 +10,9 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ml_collections import FrozenConfigDict
@@ -74,10 +76,11 @@ def _elsewhere(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
             process.stdin.close()
             said: dict[str, Any] = {}
             try:
-                for line in process.stdout:
-                    said = json.loads(line)
-                    if "now" in said:
-                        tell(said["now"])
+                with still_running(tell):
+                    for line in process.stdout:
+                        said = json.loads(line)
+                        if "now" in said:
+                            tell(said["now"])
             except BaseException:
                 process.kill()  # a compiler that nobody waits for would go on for minutes
                 raise
@@ -88,6 +91,27 @@ def _elsewhere(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
         noise.seek(0)
         reason = (noise.read().strip().splitlines() or [f"exit status {process.returncode}"])[-1]
         raise VidrecError(f"compiling for {task['topology']} ended without a result: {reason}")
+
+
+@contextmanager
+def still_running(tell: Tell, period: float = 60.0) -> Iterator[None]:
+    """Tells every `period` seconds that what is done inside goes on: a compiler says nothing for minutes."""
+    done = threading.Event()
+
+    def remind() -> None:
+        """What the other thread does."""
+        seconds = 0.0
+        while not done.wait(period):
+            seconds += period
+            tell(f"... {seconds / 60:.0f} min")
+
+    thread = threading.Thread(target=remind, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 # In the process that compiles
@@ -111,7 +135,8 @@ def work(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
     usable = usable_memory(devices[0]) if wanted.is_tpu else None
     network = GPUS[wanted.chip][-1] if not wanted.is_tpu else TPUS[wanted.chip].network
     cores = len(devices) // wanted.chips
-    limits = account.Limits(peak, network and network / cores)
+    memory = usable or (int(peak.memory) if peak else None)
+    limits = account.Limits(peak, network and network / cores, None if wanted.is_tpu else memory)
     parts = batch_parts(mesh)
     sizes = batch_sizes(config, parts, task["batch"])
     config = with_batch(config, sizes["train"], sizes["eval"])
@@ -122,8 +147,8 @@ def work(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
             "device": devices[0].device_kind,
             "devices": len(devices),
             "chips": wanted.chips,
-            "hosts": len({device.process_index for device in devices}),
-            "memory_bytes": usable or (int(peak.memory) if peak else None),
+            "hosts": wanted.hosts,
+            "memory_bytes": memory,
         },
         "versions": {"jax": jax.__version__, "full": task["full"]},
         "model": config.model.name,
@@ -143,9 +168,16 @@ def work(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
         if not task["train_only"]:
             tell(f"compiling the evaluation step of {sizes['eval']} clips")
             report["eval"] = account.account(lambda: trace_eval(program, sizes["eval"]), program, limits)
+    except account.DoesNotFit as error:
+        if not task["find_batch"]:
+            clips = sizes["eval" if "train" in report else "train"]
+            raise VidrecError(
+                f"the step of {clips} clips, {clips // parts} on each device, does not fit {wanted.name}: {error}; "
+                "lower --batch (--find-batch looks for the largest), recompute by --config.model.remat=block, or shard "
+                "the state by mesh.fsdp"
+            ) from error
     except jax.errors.JaxRuntimeError as error:
-        if not task["find_batch"] or not is_too_much(error):
-            raise VidrecError(told(error, wanted.name, sizes["train"], parts)) from error
+        raise VidrecError(f"the step does not compile for {wanted.name}: {account.reason(error)}") from error
     report["fits"] = "train" in report and (task["train_only"] or "eval" in report)
 
     def fits(clips: int) -> bool:
@@ -154,10 +186,8 @@ def work(task: dict[str, Any], tell: Tell) -> dict[str, Any]:
         tried = program_for(with_batch(config, clips * parts, sizes["eval"]), mesh)
         try:
             with jax.set_mesh(mesh):
-                trace_train(tried, clips * parts).lower().compile()
-        except jax.errors.JaxRuntimeError as error:
-            if not is_too_much(error):
-                raise VidrecError(told(error, wanted.name, clips * parts, parts)) from error
+                account.compile_step(trace_train(tried, clips * parts).lower(), limits.memory)
+        except account.DoesNotFit:
             return False
         return True
 
@@ -225,22 +255,6 @@ def largest(fits: Callable[[int], bool], start: int, start_fits: bool, step: int
         else:
             bad = middle
     return {"per_device": good, "too_many": bad}
-
-
-def is_too_much(error: Exception) -> bool:
-    """Whether a compiler's error says that memory does not suffice."""
-    return "RESOURCE_EXHAUSTED" in str(error) or "Ran out of memory" in str(error)
-
-
-def told(error: Exception, topology: str, batch: int, parts: int) -> str:
-    """A compiler's error as one sentence, with its numbers."""
-    reason = " ".join(str(error).split("HLO module")[0].split())[:400].rstrip(" .")
-    if not is_too_much(error):
-        return f"the step does not compile for {topology}: {reason}"
-    return (
-        f"the step of {batch} clips, {batch // parts} on each device, does not fit {topology}: {reason}; lower --batch "
-        "(--find-batch looks for the largest), recompute by --config.model.remat=block, or shard the state by mesh.fsdp"
-    )
 
 
 def main() -> None:

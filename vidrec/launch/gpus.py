@@ -2,11 +2,14 @@
 
 import shlex
 
-from vidrec.launch.run import PORT, RECORDS, RESTARTS, SAVING, Run, head, train_command
+from vidrec.launch.run import FINISHED, PORT, RECORDS, RESTARTS, SAVING, Run, head, train_command
 
 
 def slurm(run: Run) -> str:
-    """A script for sbatch: one process on each node; the job is queued again until the run is finished."""
+    """A script for sbatch: one process on each node; the job is queued again until the run is finished.
+
+    After a failure, only where it was queued again fewer than `RESTARTS` times.
+    """
     workdir = shlex.quote(run.workdir)
     flags, coordinator = [], ""
     if run.nodes > 1:
@@ -32,11 +35,12 @@ mkdir -p "$WORKDIR"
 ulimit -n 65536 2>/dev/null || true
 export WORKDIR JAX_COMPILATION_CACHE_DIR="$WORKDIR/cache"
 {coordinator}
-srun --kill-on-bad-exit=1 bash -c {shlex.quote(train)} >"$WORKDIR/outcome.json"
+failed=0
+srun --kill-on-bad-exit=1 --cpu-bind=none bash -c {shlex.quote(train)} >"$WORKDIR/outcome.json" || failed=$?
 # Told to stop before its time is over, the run saves itself and says that it is not finished.
-if ! grep -q '"finished": true' "$WORKDIR/outcome.json"; then
-  scontrol requeue "$SLURM_JOB_ID"
-fi
+if grep -q {shlex.quote(FINISHED)} "$WORKDIR/outcome.json"; then exit 0; fi
+if [ "$failed" -ne 0 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -ge {RESTARTS} ]; then exit "$failed"; fi
+scontrol requeue "$SLURM_JOB_ID"
 """
 
 
@@ -56,7 +60,8 @@ WORKDIR={shlex.quote(run.workdir)}
 RECORDS="${{RECORDS:-$PWD/records}}"
 {who}mkdir -p "$WORKDIR"
 
-# A failure starts the container again; `docker stop` gives it time to save.
+# A container of an earlier start saves itself first. A failure starts the container again.
+{{ docker stop {run.name} && docker rm {run.name}; }} >/dev/null 2>&1 || true
 docker run --detach --name {run.name} --gpus all --network=host --ipc=host --ulimit nofile=65536:65536 \\
   --restart=on-failure:{RESTARTS} --stop-timeout={SAVING} \\
   --volume "$WORKDIR:$WORKDIR" --volume "$RECORDS:{RECORDS}:ro" --env JAX_COMPILATION_CACHE_DIR="$WORKDIR/cache" \\

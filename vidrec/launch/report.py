@@ -10,8 +10,8 @@ def text(report: dict[str, Any]) -> str:
     where, batch = report["topology"], report["batch"]
     axes = " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items())
     lines = [
-        f"{report['model']}, {report['parameters']:,} parameters, on {where['name']}: {where['chips']} chips "
-        f"of {where['hosts']} hosts, {where['devices']} x {where['device']} ({axes}); JAX {report['versions']['jax']}"
+        f"{report['model']}, {report['parameters']:,} parameters, on {where['name']}: {where['devices']} x "
+        f"{where['device']}, hosts: {where['hosts']} ({axes}); JAX {report['versions']['jax']}"
         + ("" if report["versions"]["full"] else ", with the least optimisation"),
         f"batch of {batch['train']} clips, {batch['per_device']} on each device"
         + (f": {batch['reason']}" if batch["reason"] else ""),
@@ -44,7 +44,8 @@ def _step(name: str, step: dict[str, Any], usable: int | None) -> list[str]:
     lines = [
         f"{_TITLES[name]}, on each device (compiled in {step['seconds']['compile']:.0f} s)",
         f"  memory       {_bytes(memory['total'])}{share}: {kinds}",
-        f"  operations   {flops['counted'] / 1e9:,.1f} G, of matrix products {flops['matrix'] / 1e9:,.1f} G ({stages})",
+        f"  operations   {flops['counted'] / 1e9:,.1f} G by the compiler's count; of matrix products, with the zeros "
+        f"that pad them, {flops['matrix'] / 1e9:,.1f} G ({stages})",
     ]
     if step["bytes_accessed"]:
         lines.append(f"  memory read and written {_bytes(step['bytes_accessed'])}, by the compiler's count")

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vidrec.errors import UsageError
-from vidrec.launch.topology import TPUS, Slice
+from vidrec.launch.topology import Slice
 
 RESTARTS = 10
 SAVING = 300  # seconds between the notice that a host must stop and its end: enough to write a checkpoint
 PORT = 8476  # of the coordinator
+FINISHED = '"finished": true'  # in what a run says by --json at its end; not, where it was stopped and saved itself
+LIBTPU = "0.0.51"  # the TPU's compiler that goes with the JAX of requirements.lock
 RECORDS = "/vidrec/records"  # where the image has those of the recipes: its code lies in /vidrec
 
 
@@ -78,6 +80,5 @@ def head(run: Run, machines: int, directives: Sequence[str] = ()) -> str:
 
 def comment(run: Run, machines: int) -> str:
     """A line that says what a text starts."""
-    chips = run.slice.chips * (1 if run.slice.chip in TPUS else machines)
-    noun = "machine" if machines == 1 else "machines"
-    return f"# Trains {run.config} on {run.slice.name}: {chips} chips, {machines} {noun}. Written by `vidrec launch`.\n"
+    what = f"{run.slice.chips} chips" if run.slice.is_tpu else f"{run.slice.chips * machines} GPUs"
+    return f"# Trains {run.config} on {run.slice.name}: {what}, machines: {machines}. Written by `vidrec launch`.\n"

@@ -79,6 +79,12 @@ class Slice(NamedTuple):
         return self.chips * (TPUS[self.chip].cores if self.is_tpu else 1)
 
     @property
+    def hosts(self) -> int:
+        """Machines: of TPUs with four chips each, but up to eight v5e or v6e are in one; of GPUs one."""
+        flat = self.is_tpu and len(self.shape) == 2
+        return 1 if not self.is_tpu or (flat and self.chips <= 8) else -(-self.chips // 4)
+
+    @property
     def grid(self) -> str:
         """The shape as text, such as 16x16."""
         return "x".join(map(str, self.shape))
@@ -102,13 +108,28 @@ def parse(name: str) -> Slice:
     shape = tuple(int(side) for side in (match[2] or "1").split("x"))
     axes = 1 if chip in GPUS else len(TPUS[chip].shapes[0].split("x"))
     if len(shape) != axes or 0 in shape:
-        raise UsageError(f"topology {name!r}: the shape of a {chip} slice has {axes} sides; {_examples()}")
+        raise UsageError(f"topology {name!r}: the shape of a {chip} slice has {axes} sides; {_examples(chip)}")
     if chip in GPUS and shape[0] > 8:
-        raise UsageError(f"topology {name!r}: GPUs are compiled for one machine of at most 8")
+        raise UsageError(f"topology {name!r}: name the GPUs of one machine, at most 8, such as {chip}:8")
     return Slice(name, chip, shape)
 
 
-def _examples() -> str:
+def check_offered(wanted: Slice) -> None:
+    """Raises UsageError for a shape in which slices of TPUs are not handed out.
+
+    Those with two sides come in a few shapes; those with three in any whose sides are 1, 2 or multiples of 4, in rising
+    order, from 2x2x1 on.
+    """
+    shapes = TPUS[wanted.chip].shapes
+    deep = len(wanted.shape) == 3 and list(wanted.shape) == sorted(wanted.shape)
+    regular = deep and all(side == 2 or side % 4 == 0 for side in wanted.shape)
+    if wanted.grid not in shapes and not regular:
+        raise UsageError(f"there is no slice {wanted.name}: {wanted.chip} comes as {', '.join(shapes)}")
+
+
+def _examples(chip: str = "") -> str:
+    if chip in TPUS:
+        return f"known are {', '.join(f'{chip}:{shape}' for shape in TPUS[chip].shapes)}"
     tpus = "; ".join(f"{chip}: {', '.join(of.shapes)}" for chip, of in TPUS.items())
     return f"known are, of TPUs, as in v5e:16x16, {tpus}; of GPUs {', '.join(GPUS)}, or h200:8 for eight"
 
@@ -135,25 +156,23 @@ def devices_of(wanted: Slice) -> Sequence[Any]:
         return topologies.get_topology_desc(platform="tpu", topology_name=wanted.name).devices
     except Exception as error:
         reason = str(error).splitlines()[0]
-        known = "; ".join(f"{chip}: {', '.join(shapes)}" for chip, shapes in known_slices().items())
         raise UsageError(
-            f"libtpu {version('libtpu')} does not know the topology {wanted.name!r} ({reason}); it knows, among others,"
-            f" {known}"
+            f"libtpu {version('libtpu')} does not know the topology {wanted.name!r} ({reason}); of {wanted.chip} it "
+            f"knows, among others, {', '.join(known_shapes(wanted.chip)) or 'none'}"
         ) from None
 
 
-def known_slices() -> dict[str, list[str]]:
-    """Chip -> the usual shapes that the installed libtpu compiles for."""
+def known_shapes(chip: str) -> list[str]:
+    """The usual shapes that the installed libtpu compiles for."""
     from jax.experimental import topologies
 
-    found: dict[str, list[str]] = {}
-    for chip, of in TPUS.items():
-        for shape in of.shapes:
-            try:
-                topologies.get_topology_desc(platform="tpu", topology_name=f"{chip}:{shape}")
-            except Exception:  # what is not known is left out
-                continue
-            found.setdefault(chip, []).append(shape)
+    found = []
+    for shape in TPUS[chip].shapes:
+        try:
+            topologies.get_topology_desc(platform="tpu", topology_name=f"{chip}:{shape}")
+        except Exception:  # what is not known is left out
+            continue
+        found.append(shape)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,9 +41,15 @@ class MetricsLog:
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def flush(self) -> None:
-        """Hands the rows to the operating system, so that a kill loses none of them."""
+        """Hands the rows to the operating system, so that a kill of the process loses none of them."""
         if self._write:
             self._file.flush()
+
+    def sync(self) -> None:
+        """Hands the rows to the storage: a mounted bucket, for one, has them only then, or when the file is closed."""
+        if self._write:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> Self:
         return self

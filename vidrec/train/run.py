@@ -93,6 +93,7 @@ class Run:
         snapshot = Snapshot(state.variables, state.continuation, position, config, list(self.plan.source.classes))
         self.watchdog.at(f"the checkpoint of step {step}")
         with self.clock.of("checkpoint"):
+            self.log.sync()
             self.checkpoints.save(step, snapshot)
 
     def end(self, step: int, state: TrainState) -> None:

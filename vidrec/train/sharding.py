@@ -109,8 +109,13 @@ def start_hosts(coordinator: str | None, processes: int | None, process: int | N
     """Joins the processes of a run into one; returns the number of this one.
 
     On Cloud TPU no argument is needed; elsewhere give all three, or none for a single process.
+
+    Raises:
+      UsageError: there is no process of that number.
     """
     if coordinator is not None:
+        if processes is not None and process is not None and not 0 <= process < processes:
+            raise UsageError(f"--process is {process}, but {processes} processes have the numbers 0 to {processes - 1}")
         jax.distributed.initialize(coordinator, processes, process)
     elif on_cloud_tpu():
         try:
@@ -125,4 +130,6 @@ def on_cloud_tpu() -> bool:
     wanted = os.environ.get("JAX_PLATFORMS", "")
     if importlib.util.find_spec("libtpu") is None or (wanted and "tpu" not in wanted.split(",")):
         return False
+    if any(name in os.environ for name in ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")):
+        return True  # of a pod of Kubernetes, where the variable below is set as well
     return "TPU_SKIP_MDS_QUERY" not in os.environ  # JAX sets it at its import where no TPU is attached

@@ -1,5 +1,6 @@
 """What the loop calls on the devices: errors name stage and shapes, compiling is counted, a hang is noticed."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,11 +13,13 @@ from vidrec.train.report import Clock
 from vidrec.train.watchdog import Watchdog
 from vidrec.types import Batch
 
+logger = logging.getLogger(__name__)
+
 
 class Stage:
     """A jitted step as the loop calls it.
 
-    Its first call, in which it is compiled, is counted as that, and not watched.
+    It is compiled before its first call, which is counted as that and not watched; the call itself waits for others.
 
     Args:
       name: as errors name it, such as "the training step".
@@ -34,18 +37,23 @@ class Stage:
     def __call__(self, state: Any, batch: Batch) -> Any:
         """The step's result; raises VidrecError for what a device or another process did wrong."""
         with ExitStack() as stack:
-            if not self._compiled:
-                stack.enter_context(self._clock.of("compile"))
-                stack.enter_context(self._watchdog.paused())
             if self._guard:
                 stack.enter_context(jax.transfer_guard("disallow"))
             if not self._jit:
                 stack.enter_context(jax.disable_jit())
             stack.enter_context(failures(f"{self.name}, given {shapes(batch)}"))
+            if self._jit and not self._compiled:
+                self._compile(state, batch)
             result = self._step(state, batch)
-        self._compiled = True
         self._watchdog.progress()
         return result
+
+    def _compile(self, state: Any, batch: Batch) -> None:
+        if jax.process_index() == 0:
+            logger.info("compiling %s", self.name)
+        with self._clock.of("compile"), self._watchdog.paused():
+            self._step.lower(state, batch).compile()  # the call takes this one
+        self._compiled = True
 
 
 @contextmanager
