@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-gpu-compile lint lock clean
+.PHONY: help setup demo test test-all test-gpu-compile libtpu lint lock clean
 .DELETE_ON_ERROR:
 
 PY := .venv/bin/python
@@ -93,7 +93,9 @@ $(READY): requirements.lock pyproject.toml
 	fi; \
 	touch $@
 
-# The TPU compiler. It runs on any Linux machine, and is too large to be everybody's dependency.
+libtpu: .venv/.libtpu ## install the TPU's compiler (200 MB), for `vidrec compile`
+
+# It runs on any Linux machine, and is too large to be everybody's dependency.
 .venv/.libtpu: $(READY)
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
 	$(PY) -m pip --disable-pip-version-check --no-input install --quiet libtpu==0.0.51

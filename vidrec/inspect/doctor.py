@@ -10,7 +10,7 @@ import jax
 
 from vidrec.errors import VidrecError
 from vidrec.ops.correlation.select import select
-from vidrec.train.card import devices, versions
+from vidrec.train.card import devices, version_of, versions
 
 TCM = (28, 28, 64, 15)  # height, width, channels, patch behind stage 3 of the full networks
 
@@ -24,6 +24,7 @@ def examine() -> dict[str, Any]:
     memory = device.memory_stats() or {}
     return {
         "versions": versions(),
+        "libtpu": version_of("libtpu"),
         "devices": {**devices(), "memory_bytes": memory.get("bytes_limit")},
         "correlation": {
             dtype: select(device.platform, device.device_kind, dtype, *TCM)._asdict()
@@ -51,6 +52,8 @@ def text(report: dict[str, Any]) -> str:
     size = "{} x {} x {}, patch {}".format(*TCM)
     for dtype, choice in report["correlation"].items():
         lines.append(f"correlation of {size}, {dtype}: {choice['name']}, because {choice['reason']}")
+    compiler = f"libtpu {report['libtpu']}" if report["libtpu"] else "none (pip install libtpu)"
+    lines.append(f"compiler of TPUs, for `vidrec compile`: {compiler}")
     return "\n".join(lines)
 
 
