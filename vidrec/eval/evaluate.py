@@ -178,7 +178,7 @@ def make_evaluator(
 
 def one_view(config: FrozenConfigDict) -> FrozenConfigDict:
     """The configuration with one clip of each video, and its centre."""
-    changed = ConfigDict(config)
+    changed = ConfigDict(config.to_dict())  # a copy: ConfigDict(config) would share its sections
     changed.eval.update(clips=1, crops=1, full_resolution=False)
     if changed.eval.sampling == "twice":
         changed.eval.sampling = "test"

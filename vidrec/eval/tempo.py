@@ -54,7 +54,7 @@ def evaluate_tempo(
 
 def at_stride(config: FrozenConfigDict, stride: int) -> FrozenConfigDict:
     """The configuration with one clip of each video, whose frames are so far apart."""
-    changed = ConfigDict(one_view(config))
+    changed = ConfigDict(one_view(config).to_dict())
     changed.data.update(sampling="strided", stride=stride)
     changed.eval.sampling = "test"
     return FrozenConfigDict(changed)

@@ -83,7 +83,7 @@ def changed(
     batch_size: int | None = None,
 ) -> FrozenConfigDict:
     """A run's configuration with other data and other fields, by section and name; checked."""
-    new = ConfigDict(config)
+    new = ConfigDict(config.to_dict())
     new.data.update(given(records=records, eval_split=split))
     new.eval.update(given(batch_size=batch_size))
     for section, values in fields.items():
