@@ -147,5 +147,7 @@ def test_ci_fails_when_anything_does(checkout, test, collect, slow, expected, sa
 def test_help_lists_every_target(checkout):
     listed = run(checkout, "make").stdout
     phony = (checkout / "Makefile").read_text().partition(".PHONY: ")[2].partition("\n")[0].split()
-    assert {"setup", "demo", "test", "test-all", "test-gpu-compile", "lint", "lock", "clean", "help"} == set(phony)
+    assert {"setup", "demo", "test", "test-all", "test-gpu-compile", "libtpu", "lint", "lock", "clean", "help"} == set(
+        phony
+    )
     assert all(f"make {target} " in listed for target in phony)
