@@ -47,8 +47,8 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         runs.add_demo, records.add_toy, records.add_convert, records.add_verify, runs.add_train, evaluation.add_eval,
-        using.add_predict, looks.add_inspect, networks.add_summary, networks.add_import, pods.add_compile,
-        pods.add_launch, machine.add_bench, machine.add_doctor,
+        using.add_predict, looks.add_inspect, networks.add_summary, networks.add_import, using.add_export,
+        pods.add_compile, pods.add_launch, machine.add_bench, machine.add_doctor,
     ):  # fmt: skip
         add(verbs)
     return parser

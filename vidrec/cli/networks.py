@@ -43,7 +43,7 @@ def add_import(verbs: Any) -> None:
         verbs, "import", _import, "PyTorch weights to a vidrec checkpoint",
         "--model tsn_resnet50 --weights resnet50.pth --out weights/resnet50",
     )  # fmt: skip
-    parser.add_argument("--model", help="network (vidrec.list_models())")
+    parser.add_argument("--model", help="network (vidrec.list_models()); not needed for files of `vidrec export`")
     add_config(parser, required=False)
     parser.add_argument("--weights", required=True, help=".pth, .pt, .pth.tar, .safetensors or .npz")
     parser.add_argument("--out", required=True, help="folder of the checkpoint to write")
@@ -62,13 +62,17 @@ def add_import(verbs: Any) -> None:
 
 
 def _import(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.interop.weights import import_weights, plain_config
+    from vidrec.interop.weights import import_weights, plain_config, stored_config
 
     sizes = {name: size for name in ("num_frames", "image_size") if (size := getattr(args, name)) is not None}
-    if bool(args.model) == bool(args.config) or (args.config and sizes):
+    if (args.model and args.config) or (sizes and not args.model):
         raise UsageError("give either --model, with --num-frames and --image-size, or --config FILE[:arg]")
+    if args.model:
+        config = plain_config(args.model, **sizes)
+    else:
+        config = load_config(args) if args.config else stored_config(args.weights)
     report = import_weights(
-        load_config(args) if args.config else plain_config(args.model, **sizes), args.weights, args.out,
+        config, args.weights, args.out,
         num_classes=args.num_classes, classes=args.classes, allow_missing=tuple(args.allow_missing), bgr=args.bgr,
     )  # fmt: skip
     return report.as_dict(), f"{report.text()}\nWrote {args.out}."

@@ -1,4 +1,4 @@
-"""`vidrec predict`: trained networks at work."""
+"""`vidrec predict` and `export`: trained networks at work, here and elsewhere."""
 
 import argparse
 import re
@@ -19,7 +19,8 @@ def add_predict(verbs: Any) -> None:
         "    vidrec predict --workdir runs/stm --online - --size 320x240"
     )
     parser.add_argument("videos", nargs="+", help="video files, or folders of them; - with --online: standard input")
-    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument("--workdir", help="folder of the run")
+    parser.add_argument("--artifact", metavar="FILE", help="instead of --workdir: a network that `vidrec export` wrote")
     parser.add_argument("--top", type=int, default=5, help="classes shown (default: %(default)s)")
     online = parser.add_argument_group("frame by frame")
     online.add_argument("--online", action="store_true", help="a line for every frame of one video, as it comes")
@@ -28,15 +29,18 @@ def add_predict(verbs: Any) -> None:
 
 
 def _predict(args: argparse.Namespace) -> tuple[Any, str]:
+    if bool(args.workdir) == bool(args.artifact):
+        raise UsageError("give either --workdir or --artifact")
     if args.online:
         return _predict_online(args)
     for flag in ("every", "size"):
         if getattr(args, flag) is not None:
             raise UsageError(f"--{flag} has no effect without --online")
     from vidrec.eval.predict import list_videos, load
+    from vidrec.interop.export import load_artifact
 
     files = list_videos(args.videos)
-    recognizer = load(args.workdir)
+    recognizer = load_artifact(args.artifact) if args.artifact else load(args.workdir)
     rows, lines, bad = [], [], 0
     for file in files:
         try:
@@ -56,6 +60,8 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
 
 def _predict_online(args: argparse.Namespace) -> tuple[Any, str]:
     """Prints a line for every frame; what it returns is of all of them."""
+    if args.artifact:
+        raise UsageError("--online needs the network itself: give --workdir, not --artifact")
     frames = _stream(args)
     from vidrec.eval.online import Latencies, Online
     from vidrec.eval.predict import load
@@ -96,6 +102,37 @@ def _stream(args: argparse.Namespace) -> Iterable[Any]:
     if not size:
         raise UsageError("frames on standard input need --size WxH, such as --size 320x240")
     return read_raw(sys.stdin.buffer, int(size[1]), int(size[2]))
+
+
+def add_export(verbs: Any) -> None:
+    """Adds `vidrec export`."""
+    parser = add_verb(
+        verbs, "export", _export, "a trained network as one file that gives what the network gives, and its cards",
+        "--workdir runs/stm --format stablehlo --out stm.stablehlo",
+    )  # fmt: skip
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument(
+        "--format", required=True, choices=("stablehlo", "onnx", "safetensors"),
+        help="stablehlo (jax.export, for CPU, CUDA and TPU) | onnx | safetensors (the weights alone, by torch's names)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", required=True, help="file to write; OUT.json says what to feed it, OUT.md is for people"
+    )
+    parser.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+
+
+def _export(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.eval.predict import load
+    from vidrec.interop.export import export
+    from vidrec.interop.model_card import write_model_card
+
+    exported = export(load(args.workdir, step=args.step), args.out, args.format)
+    card = write_model_card(exported, args.workdir)
+    checked = exported.card["checked"]
+    return {"out": args.out, **exported.card}, (
+        f"Wrote {exported.path}, which gives the network's scores to {checked['difference']:.1e}, {exported.path}.json "
+        f"and {card}."
+    )
 
 
 def _moment_json(moment: Any, top: int) -> str:

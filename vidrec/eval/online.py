@@ -24,7 +24,7 @@ from vidrec.data.images import Frame
 from vidrec.data.tfrecord import BadRecord
 from vidrec.errors import UsageError, VidrecError
 from vidrec.eval.parts import Halves, halve
-from vidrec.eval.predict import Prediction, Recognizer, load
+from vidrec.eval.predict import Prediction, Recognizer, as_stored, load
 from vidrec.files import write_json
 from vidrec.progress import Progress
 from vidrec.train.start import open_split
@@ -83,7 +83,7 @@ class Online:
     def picture(self, frame: Frame) -> UInt8[np.ndarray, "s s 3"]:
         """The part of a frame that the network sees, as large as it sees it."""
         spec = self.recognizer.spec
-        return cut_and_resize([self.recognizer.as_stored(frame)], [0], spec.picture, [partial(eval_view, spec=spec)])[0]
+        return cut_and_resize([as_stored(frame, spec)], [0], spec.picture, [partial(eval_view, spec=spec)])[0]
 
     def step(self, memory: Memory | None, frame: Frame) -> tuple[Memory, Prediction]:
         """The scores of the window that ends with a frame, uint8 RGB `[H, W, 3]`, and what is remembered after it.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 from ml_collections import FrozenConfigDict
 
 from vidrec import config as configuration
@@ -71,22 +71,7 @@ class Recognizer:
 
     def clip(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "t s s 3"]:
         """The test clip of a video file, or of its frames: segment centres, centre crop."""
-        if isinstance(video, np.ndarray):
-            if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not len(video):
-                raise UsageError(f"a video is uint8 [frames, height, width, 3], not {video.dtype} {list(video.shape)}")
-            chosen = self.spec.eval_frames(len(video), "", 0, 1).tolist()
-            kept = {number: video[number] for number in chosen}
-        else:  # decoded twice, so that a long video need not fit into memory
-            chosen = self.spec.eval_frames(sum(1 for _ in read_video(video)), "", 0, 1).tolist()
-            kept = {number: frame for number, frame in enumerate(read_video(video)) if number in chosen}
-        frames = map(self.as_stored, kept.values())
-        places = [list(kept).index(number) for number in chosen]
-        return cut_and_resize(frames, places, self.spec.picture, [partial(eval_view, spec=self.spec)])
-
-    def as_stored(self, frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Makes a large frame as small as a record's, so that the picture is cut at the same whole pixels."""
-        height, width = resized_shape(frame.shape[0], frame.shape[1], self.spec.resize[:1])
-        return resize(frame, height, width) if height < frame.shape[0] else frame
+        return clip_of(video, self.spec)
 
     def predict(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> Prediction:
         """Classes and scores of one video.
@@ -106,15 +91,43 @@ class Recognizer:
             raise VidrecError(f"the network's scores are not finite: the weights of step {self.step} are damaged")
         return Prediction(scores, self.classes)
 
+    def scores(self, variables: dict[str, Any], clips: UInt8[Array, "b t s s 3"]) -> Float[Array, "b k"]:
+        """Softmax of the network on clips as they are decoded; pure, for jit and export."""
+        data = self.config.data
+        return jax.nn.softmax(self.model.apply(variables, normalize(clips, data.mean, data.std), train=False).logits)
+
     @cached_property
     def _scores(self) -> Any:
-        data = self.config.data
+        return jax.jit(self.scores)
 
-        def scores(variables: dict[str, Any], clips: Any) -> Any:
-            output = self.model.apply(variables, normalize(clips, data.mean, data.std), train=False)
-            return jax.nn.softmax(output.logits)
 
-        return jax.jit(scores)
+def clip_of(video: str | Path | UInt8[np.ndarray, "n h w 3"], spec: ClipSpec) -> UInt8[np.ndarray, "t s s 3"]:
+    """The clip that stands for a whole video: as in an evaluation with one view.
+
+    Args:
+      video: a file, or its frames as uint8 RGB `[N, H, W, 3]`.
+
+    Raises:
+      UsageError: an array that is no video.
+      VidrecError: a file that cannot be read.
+    """
+    if isinstance(video, np.ndarray):
+        if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not len(video):
+            raise UsageError(f"a video is uint8 [frames, height, width, 3], not {video.dtype} {list(video.shape)}")
+        chosen = spec.eval_frames(len(video), "", 0, 1).tolist()
+        numbered = ((number, video[number]) for number in dict.fromkeys(chosen))
+    else:  # decoded twice, so that a long video need not fit into memory
+        chosen = spec.eval_frames(sum(1 for _ in read_video(video)), "", 0, 1).tolist()
+        numbered = ((number, frame) for number, frame in enumerate(read_video(video)) if number in chosen)
+    kept = {number: as_stored(frame, spec) for number, frame in numbered}
+    places = [list(kept).index(number) for number in chosen]
+    return cut_and_resize(kept.values(), places, spec.picture, [partial(eval_view, spec=spec)])
+
+
+def as_stored(frame: UInt8[np.ndarray, "h w 3"], spec: ClipSpec) -> UInt8[np.ndarray, "h w 3"]:
+    """Makes a large frame as small as a record's, so that the picture is cut at the same whole pixels."""
+    height, width = resized_shape(frame.shape[0], frame.shape[1], spec.resize[:1])
+    return resize(frame, height, width) if height < frame.shape[0] else frame
 
 
 def load(path: str | Path, *, step: int | None = None) -> Recognizer:

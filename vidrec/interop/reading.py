@@ -69,8 +69,7 @@ def read_any(file: IO[bytes]) -> Any:
 
 def read_safetensors(file: IO[bytes]) -> dict[str, np.ndarray]:
     """Reads a .safetensors file: length of the header, header in JSON, then the bytes of all tensors."""
-    (length,) = struct.unpack("<Q", file.read(8))
-    header = json.loads(file.read(length))
+    header = safetensors_header(file)
     data = memoryview(file.read())  # a slice of which copies nothing, however many tensors name the same bytes
     tensors = {}
     for name, entry in header.items():
@@ -82,6 +81,24 @@ def read_safetensors(file: IO[bytes]) -> dict[str, np.ndarray]:
         values = np.frombuffer(data[begin:end], _SAFETENSORS_DTYPES[entry["dtype"]])
         tensors[name] = values.reshape(entry["shape"])
     return tensors
+
+
+def safetensors_header(file: IO[bytes]) -> dict[str, Any]:
+    """The header of a .safetensors file that stands at its start."""
+    (length,) = struct.unpack("<Q", file.read(8))
+    return json.loads(file.read(length))
+
+
+def metadata(path: str | Path) -> dict[str, str]:
+    """What a .safetensors file says beside its tensors; {} of other files, and where it says nothing."""
+    with open(path, "rb") as file:
+        if file.read(9)[8:] != b"{":
+            return {}
+        file.seek(0)
+        try:
+            return safetensors_header(file).get("__metadata__", {})
+        except BROKEN as error:
+            raise VidrecError(f"{path}: not a whole .safetensors file ({error})") from error
 
 
 def flatten(value: Any) -> dict[str, np.ndarray]:

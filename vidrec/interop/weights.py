@@ -1,5 +1,6 @@
 """`vidrec import`: a PyTorch checkpoint becomes a vidrec checkpoint that training and evaluation start from."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from vidrec import config as configuration
 from vidrec.errors import UsageError
 from vidrec.interop.names import clean_name
+from vidrec.interop.reading import metadata
 from vidrec.interop.torch import Report, convert, read
 from vidrec.models.registry import CLASSIFIERS, model_fields
 from vidrec.train.checkpoint import Checkpoints, Snapshot
@@ -22,6 +24,14 @@ def plain_config(name: str, *, num_frames: int = 8, image_size: int = 224) -> Fr
     config.model.update({key: value for key, value in model_fields(name).items() if key not in config.model})
     config.data.image_size = image_size
     return FrozenConfigDict(config)
+
+
+def stored_config(weights: str | Path) -> FrozenConfigDict:
+    """The configuration that `vidrec export --format safetensors` put into a file; raises UsageError without one."""
+    try:
+        return configuration.from_dict(json.loads(metadata(weights)["config"]))
+    except (KeyError, OSError, json.JSONDecodeError):
+        raise UsageError("give either --model, with --num-frames and --image-size, or --config FILE[:arg]") from None
 
 
 def import_weights(
@@ -39,7 +49,8 @@ def import_weights(
     Args:
       config: of a recipe, or from `plain_config`.
       num_classes: size of the classifier; None takes it from `classes`, from the configuration or from the file.
-      classes: text file with one class name per line, in label order; without it classes are called "class 0", ...
+      classes: text file with one class name per line, in label order; without it the classes of a file that
+        `vidrec export` wrote, else "class 0", ...
       allow_missing: patterns of parameters that the file need not have; they keep their initial values.
       bgr: the weights were trained on pictures whose colours are in the order blue, green, red (see `from_bgr`).
 
@@ -48,7 +59,7 @@ def import_weights(
       VidrecError: the file cannot be read or does not fill the network.
     """
     state_dict = from_bgr(read(weights)) if bgr else read(weights)
-    names = Path(classes).read_text(encoding="utf-8").splitlines() if classes else []
+    names = Path(classes).read_text(encoding="utf-8").splitlines() if classes else stored_classes(weights, num_classes)
     count = num_classes or len(names) or config.model.num_classes or classifier_size(state_dict)
     names = names or [f"class {number}" for number in range(count)]
     if len(names) != count:
@@ -72,6 +83,12 @@ def import_weights(
         )
         checkpoints.save(0, snapshot)
     return report
+
+
+def stored_classes(weights: str | Path, wanted: int | None) -> list[str]:
+    """The classes that a file names; [] if it names none, or another number than is wanted."""
+    names = json.loads(metadata(weights).get("classes", "[]"))
+    return names if wanted in (None, len(names)) else []
 
 
 def classifier_size(state_dict: dict[str, np.ndarray]) -> int:

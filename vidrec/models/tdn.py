@@ -165,7 +165,7 @@ class TDN(ResNet):
     def __call__(self, clips: Float[Array, "b frames h w _c"], *, train: bool = False) -> ModelOutput:
         check_clips(clips.shape, self.num_frames, self.clip_length)
         layers = self.layers(train)
-        segments = clips.reshape(len(clips), self.num_frames, SEGMENT, *clips.shape[2:])
+        segments = clips.reshape(clips.shape[0], self.num_frames, SEGMENT, *clips.shape[2:])
         motion = self.short_term(segments, layers)
         x = self.stem_features(segments[:, :, MIDDLE], layers)
         x = self.fuse(x, motion[0], "fusion1")

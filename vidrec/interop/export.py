@@ -1,0 +1,175 @@
+"""`vidrec export`: a trained network as one file that needs no vidrec, and a card that says what to feed it.
+
+The file takes clips as they are decoded, uint8 `[batch, T, height, width, 3]` in RGB, for any batch, and gives scores
+`[batch, K]`: weights, normalisation and softmax are inside. It is written only if it gives what the network gives.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+import vidrec
+from vidrec import config as configuration
+from vidrec.data.clips import ClipSpec
+from vidrec.errors import UsageError, VidrecError, did_you_mean
+from vidrec.eval.predict import Prediction, Recognizer, clip_of
+from vidrec.files import atomic_write, write_json
+from vidrec.interop.safetensors import weights_file
+
+Clips = UInt8[np.ndarray, "b t h w 3"]
+Run = Callable[[Clips], Float[np.ndarray, "b k"]]
+
+# Each has write(function of clips, shape of a clip) -> bytes, read(bytes) -> Run, and PLATFORMS.
+FORMATS = {"stablehlo": "vidrec.interop.stablehlo"}
+WEIGHTS = "safetensors"
+BATCHES = (1, 2, 5)  # that the file is tried with
+TOLERANCES = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}  # of scores, which are 0 to 1
+
+
+class Exported(NamedTuple):
+    """What was written.
+
+    Attributes:
+      path: of the file.
+      card: of the file, which stands beside it as PATH.json.
+    """
+
+    path: Path
+    card: dict[str, Any]
+
+
+def export(recognizer: Recognizer, out: str | Path, format: str) -> Exported:
+    """Writes a network as `out` and its card as `out`.json.
+
+    Args:
+      format: stablehlo (jax.export: CPU, CUDA and TPU; jax alone runs it), onnx, or safetensors: the weights alone,
+        under torch's names, which `vidrec import` makes a checkpoint of again.
+
+    Raises:
+      UsageError: an unknown format.
+      VidrecError: the network has an operation that the format lacks, or the file does not give its scores; nothing is
+        written then.
+    """
+    if format == WEIGHTS:
+        data, more = weights_file(recognizer), {"checked": {"difference": 0.0}}
+    else:
+        data, more = _program(recognizer, format)
+    card = {
+        "format": format,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "network": recognizer.config.model.name,
+        "step": recognizer.step,
+        "fingerprint": configuration.fingerprint(recognizer.config),
+        "vidrec": vidrec.__version__,
+        **more,
+        "mean": list(recognizer.config.data.mean),
+        "std": list(recognizer.config.data.std),
+        "sampling": asdict(recognizer.spec),
+        "classes": list(recognizer.classes),
+    }
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(data)
+    write_json(_card_of(path), card)
+    return Exported(path, card)
+
+
+def _program(recognizer: Recognizer, format: str) -> tuple[bytes, dict[str, Any]]:
+    """A file that computes scores, and what its card says of that."""
+    module, spec = _format(format), recognizer.spec
+    shape = (spec.frames, *spec.picture, 3)
+    data = module.write(partial(recognizer.scores, recognizer.variables), shape)
+    allowed = TOLERANCES[np.dtype(getattr(recognizer.model, "dtype", "float32")).name]
+    measured = compare(module.read(data), recognizer, shape)
+    if not measured <= allowed:
+        raise VidrecError(
+            f"the {format} file does not give what the network gives: scores differ by {measured:.2g}, more than "
+            f"{allowed:.0e}; nothing was written"
+        )
+    return data, {
+        "platforms": list(module.PLATFORMS),
+        "input": {"name": "clips", "dtype": "uint8", "shape": ["batch", *shape], "colours": "RGB"},
+        "output": {"name": "scores", "dtype": "float32", "shape": ["batch", len(recognizer.classes)]},
+        "inside": ["(clips / 255 - mean) / std", "softmax"],
+        "checked": {"difference": measured, "allowed": allowed, "batches": BATCHES, "on": jax.default_backend()},
+    }
+
+
+def compare(run: Run, recognizer: Recognizer, shape: tuple[int, ...]) -> float:
+    """Largest difference of scores between a file and the network, over random clips in batches of several sizes."""
+    rng, found = np.random.default_rng(0), [0.0]
+    for batch in BATCHES:
+        bright = rng.uniform(0, 255, (batch, shape[0], 1, 1, 3))
+        clips = (bright * rng.uniform(size=(batch, *shape))).astype(np.uint8)
+        expected = np.stack([prediction.scores for prediction in recognizer.predict_clips(clips)])
+        found.append(float(np.abs(np.asarray(run(clips)) - expected).max()))
+    return max(found) if np.isfinite(found).all() else float("inf")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported network.
+
+    Attributes:
+      run: clips -> scores.
+      spec: how a clip is made of a video.
+      classes: class names.
+      card: all that is known of it.
+    """
+
+    run: Run
+    spec: ClipSpec
+    classes: tuple[str, ...]
+    card: dict[str, Any]
+
+    def predict(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> Prediction:
+        """Classes and scores of a video file, or of its frames."""
+        scores = np.asarray(self.run(clip_of(video, self.spec)[None]))[0]
+        return Prediction(scores, self.classes)
+
+
+def load_artifact(path: str | Path) -> Artifact:
+    """Opens what `export` wrote.
+
+    Raises:
+      UsageError: there is no such file, or no card beside it.
+      VidrecError: the card is of another file, or one of them is damaged.
+    """
+    path = Path(path)
+    for file, what in ((path, "file"), (_card_of(path), "card")):
+        if not file.is_file():
+            raise UsageError(f"there is no {what} {file}; `vidrec export` writes both")
+    data = path.read_bytes()
+    try:
+        card = json.loads(_card_of(path).read_text(encoding="utf-8"))
+        module, digest = _format(card["format"]), card["sha256"]
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card["sampling"].items()}
+        spec = ClipSpec(**fields)
+        classes = tuple(card["classes"])
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise VidrecError(f"{_card_of(path)} is not the card of an exported network ({error}); export again") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise VidrecError(f"{path} is not the file that {_card_of(path)} tells of: export again")
+    return Artifact(module.read(data), spec, classes, card)
+
+
+def _card_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _format(name: str) -> Any:
+    if name == WEIGHTS:
+        raise UsageError("a safetensors file holds weights alone: `vidrec import` makes a checkpoint of it")
+    if name not in FORMATS:
+        raise UsageError(f"there is no format {name!r}{did_you_mean(name, (*FORMATS, WEIGHTS))}")
+    return import_module(FORMATS[name])

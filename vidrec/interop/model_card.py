@@ -1,0 +1,113 @@
+"""The card of an exported network for people: what it is, what it was trained on, how good it is, how to use it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vidrec.files import atomic_write
+from vidrec.interop.export import Exported
+from vidrec.train import card as run_card
+from vidrec.train.report import read_metrics
+
+_USE = {
+    "stablehlo": """import jax, numpy as np
+run = jax.export.deserialize(bytearray(open("{file}", "rb").read())).call   # needs jax and flatbuffers
+scores = run(clips)   # clips: uint8 {shape}""",
+    "onnx": """import onnxruntime
+run = onnxruntime.InferenceSession("{file}").run
+(scores,) = run(["scores"], {{"clips": clips}})   # clips: uint8 {shape}""",
+    "safetensors": """from safetensors.numpy import load_file
+weights = load_file("{file}")   # torch's names and axes; a checkpoint again: vidrec import --weights {file} --out D""",
+}
+_MOST_CLASSES = 40
+
+
+def write_model_card(exported: Exported, workdir: str | Path) -> Path:
+    """Writes the card beside an exported file, as FILE.md; returns its path.
+
+    Args:
+      workdir: of the run, whose own card and last evaluation it tells of.
+    """
+    path = exported.path.with_name(f"{exported.path.name}.md")
+    start = run_card.last(Path(workdir))
+    with atomic_write(path) as file:
+        file.write(model_card(exported, start, last_evaluation(Path(workdir))).encode())
+    return path
+
+
+def last_evaluation(workdir: Path) -> dict[str, Any] | None:
+    """{"split", "top1", ...} by the last `vidrec eval`, else by the last evaluation in training, None without any."""
+    results = workdir / "eval" / "results.json"
+    if results.is_file():
+        return json.loads(results.read_text(encoding="utf-8"))
+    rows = [row for row in read_metrics(workdir / "metrics.jsonl") if row.get("kind") == "eval"]
+    return rows[-1] if rows else None
+
+
+def model_card(exported: Exported, start: dict[str, Any] | None, evaluation: dict[str, Any] | None) -> str:
+    """The text, in Markdown.
+
+    Args:
+      start: of the run's card (`vidrec.train.card`); None for weights that come from elsewhere.
+      evaluation: as of `last_evaluation`.
+    """
+    card = exported.card
+    sections = {
+        "How to use it": _use(exported),
+        "How it was trained": _training(start),
+        "How good it is": _metrics(evaluation),
+        "Classes": _classes(card["classes"]),
+    }
+    title = f"# {card['network']}, step {card['step']}\n\nA network that names the action in a video, made with vidrec."
+    return "\n\n".join([title, *(f"## {name}\n\n{text}" for name, text in sections.items())]) + "\n"
+
+
+def _use(exported: Exported) -> str:
+    card, file = exported.card, exported.path.name
+    code = _USE[card["format"]].format(file=file, shape=card.get("input", {}).get("shape"))
+    sampling, mean, std = card["sampling"], card["mean"], card["std"]
+    text = [f"```python\n{code}\n```"]
+    if card["format"] != "safetensors":
+        text.append(f"Of whole videos: `vidrec predict --artifact {file} VIDEO...`")
+    text.append(
+        f"A clip is {sampling['num_frames'] * sampling['frames_per_segment']} RGB frames chosen by "
+        f"{sampling['sampling']} sampling, resized to {sampling['resize'] or 'their own size'} (short side) and cut in "
+        f"the centre to {sampling['image_size']} x {sampling['image_size']} pixels. Pixels are normalised by mean "
+        f"{mean} and std {std} of 0..1" + (", inside the file." if "inside" in card else ".")
+    )
+    return "\n\n".join(text)
+
+
+def _training(start: dict[str, Any] | None) -> str:
+    if start is None:
+        return "Not here: its weights were imported."
+    data, train, versions = start["data"], start["config"]["train"], start["versions"]
+    length = f"{train['steps']} steps" if train["steps"] else f"{train['epochs']:g} epochs"
+    rows = [
+        ("Videos", f"{data['train']['videos']} of split {data['train']['split']} (digest {data['train']['digest']})"),
+        ("Task", start["config"]["task"]["name"]),
+        ("Length", f"{length} of {train['batch_size']} clips"),
+        ("Optimizer", f"{start['config']['optim']['name']}, lr {start['config']['optim']['lr']:g}"),
+        ("Configuration", f"fingerprint {start['fingerprint']}"),
+        ("Software", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
+        ("Code", (start.get("git") or {}).get("commit") or "not under version control"),
+    ]
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _metrics(evaluation: dict[str, Any] | None) -> str:
+    if evaluation is None:
+        return "It was not evaluated here (`vidrec eval --workdir ...` does, before the export)."
+    names = [name for name in ("top1", "top5", "mean_class") if name in evaluation]
+    where = f" of split {evaluation['split']}" if "split" in evaluation else ""
+    views = (
+        f", {evaluation['clips']} x {evaluation['crops']} views each" if "crops" in evaluation else ", one view each"
+    )
+    values = ", ".join(f"{name} {evaluation[name]:.4f}" for name in names)
+    return f"{values} on {evaluation['videos']} videos{where}{views}."
+
+
+def _classes(classes: list[str]) -> str:
+    more = len(classes) - _MOST_CLASSES
+    rest = f', and {more} more (see the card\'s "classes")' if more > 0 else ""
+    return f"{len(classes)}, in the order of the scores: {', '.join(classes[:_MOST_CLASSES])}{rest}."
