@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vidrec.inspect
-from tests.inspect.objects import TRANSFORMER, make
+from tests.inspect.objects import RESNET, TRANSFORMER, make
 from vidrec.errors import UsageError
 from vidrec.eval.order import RULES, hamiltonian_path
 
@@ -45,3 +45,16 @@ def test_drawn_orders_are_permutations_and_come_again(direcformer):
 def test_orders_that_are_none(direcformer):
     with pytest.raises(UsageError, match=r"a permutation of 0\.\.2 for each of the 2 clips"):
         vidrec.inspect.order(*direcformer, CLIPS, orders=np.array([[0, 0, 1], [1, 0, 2]]))
+
+
+@pytest.mark.slow
+def test_segments_move_as_a_whole():
+    """TTSN on TDN: five frames to a segment, which is what the attention compares and what is shuffled."""
+    fields = {**RESNET, "num_frames": 3, "backbone": "tdn", "tss": "none", "ett_pe_std": 1.0, "ett_ratio": 4}
+    model, variables = make("ttsn_resnet50", 16, 16, **fields)
+    clips = jax.random.normal(jax.random.key(1), (2, 15, 16, 16, 3))
+    maps = vidrec.inspect.order(model, variables, clips, orders=ORDERS)
+    blocks = [np.concatenate([np.arange(5) + 5 * place for place in order]) for order in ORDERS]
+    shuffled = jnp.stack([clip[block] for clip, block in zip(clips, blocks, strict=True)])
+    expected = vidrec.inspect.attention(model, variables, shuffled)["attention"].values
+    np.testing.assert_allclose(maps["attention"].values, expected, atol=1e-5)

@@ -49,11 +49,11 @@ class Look(NamedTuple):
     maps: Maps
 
 
-def look_at(recognizer: Recognizer, frames: UInt8[np.ndarray, "t s s 3"], what: str, **options: Any) -> Maps:
-    """The maps of one clip, as `recognizer.clip` gives it; `options` are those of the look, such as cam's stage."""
+def looks_at(recognizer: Recognizer, clips: UInt8[np.ndarray, "b t s s 3"], what: str, **options: Any) -> Maps:
+    """The maps of clips as `recognizer.clip` gives them; `options` are those of the look, such as cam's stage."""
     data = recognizer.config.data
-    clips = normalize(jnp.asarray(frames)[None], data.mean, data.std)
-    return FUNCTIONS[what](recognizer.model, recognizer.variables, clips, **options)
+    normalised = normalize(jnp.asarray(clips), data.mean, data.std)
+    return FUNCTIONS[what](recognizer.model, recognizer.variables, normalised, **options)
 
 
 def default_look(model: Any) -> str:
@@ -71,7 +71,7 @@ def overlay_of(
     Small frames are enlarged. Raises VidrecError where the video cannot be read.
     """
     frames = recognizer.clip(video)
-    return panels(look_at(recognizer, frames, default_look(recognizer.model)), frames)[1].frames
+    return panels(looks_at(recognizer, frames[None], default_look(recognizer.model)), frames)[1].frames
 
 
 def inspect_video(
@@ -110,7 +110,7 @@ def inspect_video(
         try:
             chosen = {} if target is None else {"target": class_index(target, recognizer.classes)}
             options = {"stage": stage, **chosen} if what == "cam" else {}
-            maps = look_at(recognizer, frames, what, **options)
+            maps = looks_at(recognizer, frames[None], what, **options)
         except UsageError as error:  # of which of the networks?
             raise UsageError(f"{workdir}: {error}") from None
         looks.append(Look(name, str(workdir), recognizer, frames, maps))

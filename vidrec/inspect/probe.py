@@ -18,7 +18,7 @@ Clips = Float[Array, "b t h w 3"]
 
 # What must be among the things that a network records for a look at it.
 _MARKS = {"attention": ("ett_map", "time_attention"), "motion": ("_displacement", "cmm/difference"),
-          "order": ("time_attention",)}  # fmt: skip
+          "order": ("time_attention", "ett_attention")}  # fmt: skip
 LOOKS = ("attention", "cam", "motion", "order", "features")
 
 

@@ -1,0 +1,97 @@
+"""`vidrec inspect`: arrays and pictures of what a trained network sees, and the overlay of its best look."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import FrozenConfigDict
+from PIL import Image
+
+import vidrec.inspect
+from tests.end_to_end.test_use import call
+from tests.inspect.objects import RESNET
+from tests.quick import jit
+from vidrec import config as configuration
+from vidrec.config import base
+from vidrec.data.video import read_video
+from vidrec.train.checkpoint import Checkpoints, Snapshot
+from vidrec.train.start import build_model
+from vidrec.train.state import initial_variables
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with a checkpoint of drawn weights."""
+    folder, classes = tmp_path_factory.mktemp("run") / "stm", ["left", "right"]
+    c = base()
+    c.model.update(name="stm_resnet18", reduction=4, **{**RESNET, "num_classes": 2})
+    c.data.update(image_size=16, resize=(16,))
+    config = FrozenConfigDict(c)
+    model = build_model(config, classes)
+    variables = jit(lambda key: initial_variables(model, key, 16))(jax.random.key(0))
+    with Checkpoints(folder / "checkpoints", writer=True) as checkpoints:
+        position = {"version": 1, "step": 0, "clip": 0}
+        checkpoints.save(0, Snapshot(variables, None, position, configuration.to_dict(config), classes))
+    return folder
+
+
+def test_two_networks_side_by_side(run, video_list, capsys, tmp_path):
+    """Here the same one twice, so that both must see the same."""
+    video = video_list / "clip00.mp4"
+    runs = ("--workdir", run, "--workdir", f"{run}/../stm")
+    status, out, _ = call(
+        capsys,
+        "inspect",
+        video,
+        *runs,
+        "--what",
+        "cam",
+        "--class",
+        "left",
+        "--stage",
+        "stage2",
+        "--out",
+        tmp_path,
+        "--json",
+    )
+    assert status == 0
+    result = json.loads(out)
+    one, other = result["networks"]
+    assert (one["name"], other["name"]) == ("stm-1", "stm-2")
+    assert one["class"] == "left"
+    assert one["maps"]["cam"] == {"axes": ["clip", "frame", "row", "column"], "shape": [1, 4, 16, 16]}
+    with np.load(one["arrays"]) as first, np.load(other["arrays"]) as second:
+        np.testing.assert_array_equal(first["cam"], second["cam"])
+        assert first["cam"].shape == (1, 4, 16, 16)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"cam-stm-1.npz", "cam-stm-2.npz", "cam.png", "cam.gif", "cam.mp4"}
+    assert result["pictures"] == [str(tmp_path / f"cam.{kind}") for kind in ("png", "gif", "mp4")]
+    with Image.open(tmp_path / "cam.png") as sheet, Image.open(tmp_path / "cam.gif") as film:
+        assert sheet.width >= 4 * 128  # four frames
+        assert film.n_frames <= 4
+    assert len(read_video(tmp_path / "cam.mp4").array()) == 4
+
+
+def test_what_cannot_be_seen_is_told(run, video_list, capsys, tmp_path):
+    command = ("inspect", video_list / "clip00.mp4", "--workdir", run, "--out", tmp_path / "new")
+    for wish, sentence in (
+        (("--what", "attention"), f"{run}: STM has no attention to look at; it has cam, motion, features"),
+        (("--what", "cam", "--stage", "stage4"), "STM has no stage 'stage4' (did you mean 'stage"),
+        (("--what", "cam", "--class", "lefd"), "--class 'lefd' is no class of this network (did you mean 'left'?)"),
+        (("--what", "motion", "--class", "left"), "--stage and --class are about cam and have no effect on motion"),
+    ):
+        status, out, err = call(capsys, *command, *wish)
+        assert (status, out) == (2, "")
+        assert sentence in err
+    assert not (tmp_path / "new").exists()
+    assert call(capsys, "inspect", tmp_path / "none.mp4", "--workdir", run, "--out", tmp_path, "--what", "cam")[0] == 1
+
+
+def test_overlay_of_a_video(run, video_list):
+    network = vidrec.load(run)
+    overlay = vidrec.inspect.overlay_of(network, video_list / "clip00.mp4")
+    assert overlay.shape == (4, 128, 128, 3)
+    assert overlay.dtype == np.uint8
+    frames = network.clip(video_list / "clip00.mp4").repeat(8, 1).repeat(8, 2)
+    assert (overlay != frames).any((1, 2, 3)).all()  # Grad-CAM is scaled frame by frame
