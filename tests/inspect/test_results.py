@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -145,6 +146,12 @@ def test_a_protocol_by_its_name(run, capsys):
         ("--workdir {run} --combine splits", "--combine has no effect"),
         ("--from {run} --workdir {run}", "--workdir, or saved evaluations by --from"),
         ("--json", "--workdir, or saved evaluations by --from"),
+        ("--workdir {run} --order --crops 3", "--crops has no effect with --order"),
+        ("--workdir {run} --tempo 1..8 --protocol stm30", "--protocol has no effect with --tempo"),
+        ("--workdir {run} --tempo 0..8", "such as 1..8"),
+        ("--workdir {run} --online --batch-size 3", "--batch-size has no effect with --online"),
+        ("--workdir {run} --workdir {run} --order", "several runs are for --tempo"),
+        ("--workdir {run} --every 3", "--every has no effect with a plain evaluation"),
         ("--workdir {run} --top 2", "--top 2 tells nothing of 2 classes"),
     ],
 )
@@ -152,3 +159,30 @@ def test_flags_that_contradict_each_other(flags, told, run, capsys):
     assert main(["eval", *flags.format(run=run).split()]) == 2
     error = capsys.readouterr().err
     assert re.search(re.escape(told), error), error
+
+
+def test_order_of_a_run(run, capsys):
+    assert main(["eval", "--workdir", str(run), "--order", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["top1"]) == {"normal", "shuffled", "reversed", "frozen"}
+    assert result["top1"]["normal"] == evaluate_run(run, out=str(run / "normal"))[0]["top1"]
+    assert "order_accuracy" not in result  # STM has no attention
+    with np.load(run / "eval/order.npz") as file:
+        assert file["orders"].shape == (12, 4)
+        assert "attention" not in file
+
+
+def test_tempo_of_runs(run, capsys, tmp_path):
+    command = ["eval", "--workdir", str(run), "--tempo", "1,3", "--json"]
+    assert main(command) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((run / "eval/tempo.json").read_text())
+    assert result["strides"] == [1, 3]
+    assert result["runs"]["run"]["trained"] == "segment sampling"
+    assert len(result["runs"]["run"]["top1"]) == 2
+    assert (run / "eval/tempo.svg").read_text().startswith("<svg")
+    again = shutil.copytree(run, tmp_path / "again")
+    assert main([*command, "--workdir", str(again)]) == 2
+    assert "say by --out where it goes" in capsys.readouterr().err
+    assert main([*command, "--workdir", str(again), "--out", str(tmp_path / "both")]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"]["again"]["top1"] == result["runs"]["run"]["top1"]

@@ -9,13 +9,19 @@ from vidrec.eval.protocols import PROTOCOLS
 
 _DATA = ("records", "split", "batch_size", "step", "out")
 _VIEWS = ("protocol", "clips", "crops", "sampling", "full_resolution", "average", "top")
-_TAKEN = {"": (*_DATA, *_VIEWS), "saved": ("combine", "average", "top", "out")}  # options of each way to evaluate
+_TAKEN = {  # by each way to evaluate, the options that have an effect
+    "": (*_DATA, *_VIEWS),
+    "saved": ("combine", "average", "top", "out"),
+    "order": _DATA,
+    "tempo": _DATA,
+    "online": ("records", "split", "step", "every", "out"),
+}
 
 
 def add_eval(verbs: Any) -> None:
     """Adds `vidrec eval`."""
     parser = add_verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --protocol stm30")
-    parser.add_argument("--workdir", help="folder of the run")
+    parser.add_argument("--workdir", action="append", help="folder of the run; again: more runs, for --tempo")
     _add_data(parser.add_argument_group("what is evaluated, and where it goes"))
     _add_views(parser.add_argument_group("how the clips of a video are cut and averaged"))
     _add_ways(parser.add_argument_group("other ways to evaluate").add_mutually_exclusive_group())
@@ -23,6 +29,7 @@ def add_eval(verbs: Any) -> None:
         "--combine", choices=("ensemble", "splits"),
         help="several --from: the mean scores of networks on the same videos, or the mean accuracy on several splits",
     )  # fmt: skip
+    parser.add_argument("--every", type=int, metavar="N", help="with --online: take one frame of N")
     add_hosts(parser)
     rows = (f"  {name:17}{one.clips:2} x {one.crops}  {one.source}" for name, one in PROTOCOLS.items())
     parser.epilog = "\n".join((parser.epilog or "", "protocols (clips x crops):", *rows))
@@ -60,6 +67,12 @@ def _add_ways(group: Any) -> None:
         "--from", dest="saved", nargs="+", metavar="FOLDER",
         help="count the scores that earlier evaluations saved, without a network",
     )  # fmt: skip
+    group.add_argument(
+        "--order", action="store_true",
+        help="one clip of each video in order, shuffled, reversed and frozen; OrderAcc of networks with time attention",
+    )  # fmt: skip
+    group.add_argument("--tempo", metavar="STRIDES", help="accuracy against stride, such as 1..8, with a figure")
+    group.add_argument("--online", action="store_true", help="frame by frame, as from a camera")
 
 
 def _eval(args: argparse.Namespace) -> tuple[Any, str]:
@@ -70,18 +83,29 @@ def _eval(args: argparse.Namespace) -> tuple[Any, str]:
 
         return rescore(args.saved, **options)
     join_hosts(args)
-    from vidrec.inspect.results import evaluate_run
+    if way == "tempo":
+        from vidrec.eval.tempo import parse_strides
+        from vidrec.inspect.tempo_results import tempo_run
 
-    return evaluate_run(args.workdir, **options)
+        return tempo_run(args.workdir, parse_strides(args.tempo), **options)
+    if way == "order":
+        from vidrec.inspect.order_results import order_run as run
+    elif way == "online":
+        from vidrec.eval.online import evaluate_online as run
+    else:
+        from vidrec.inspect.results import evaluate_run as run
+    return run(args.workdir[0], **options)
 
 
 def _options(args: argparse.Namespace, way: str) -> dict[str, Any]:
     """The options that were given, all of which this way to evaluate takes."""
+    called = f"--{'from' if way == 'saved' else way}" if way else "a plain evaluation"
     if (args.workdir is None) != (way == "saved"):
         raise UsageError("give the folder of a run by --workdir, or saved evaluations by --from")
+    if args.workdir and len(args.workdir) > 1 and way != "tempo":
+        raise UsageError(f"--workdir is given {len(args.workdir)} times, but several runs are for --tempo: name one")
     every = dict.fromkeys(name for names in _TAKEN.values() for name in names)
     options = {name: value for name in every if (value := getattr(args, name)) is not None}
     if extra := [name for name in options if name not in _TAKEN[way]]:
-        flag, flags = extra[0].replace("_", "-"), {"saved": "--from", "": "--workdir alone"}
-        raise UsageError(f"--{flag} has no effect with {flags.get(way, f'--{way}')}: leave it out")
+        raise UsageError(f"--{extra[0].replace('_', '-')} has no effect with {called}: leave it out")
     return options

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,18 @@ def evaluation_text(evaluation: Evaluation, result: dict[str, Any], folder: Path
     if folder:
         lines.append(f"Scores, tables and pictures: {folder}")
     return "\n".join(lines)
+
+
+def names_of(workdirs: Sequence[str | Path]) -> list[str]:
+    """What each run is called: the last part of its folder, or all that they do not have in common."""
+    paths = [Path(folder).resolve() for folder in workdirs]
+    if len(set(paths)) < len(paths):
+        raise UsageError("a run is given twice")
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    above = Path(os.path.commonpath(paths))
+    return [str(path.relative_to(above)) for path in paths]
 
 
 def given(**options: Any) -> dict[str, Any]:

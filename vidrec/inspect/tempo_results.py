@@ -1,0 +1,104 @@
+"""`vidrec eval --tempo`: accuracy against stride, of one run or of several in one figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import FrozenConfigDict
+
+from vidrec.errors import UsageError
+from vidrec.eval.predict import Recognizer, load
+from vidrec.eval.statistics import share_interval
+from vidrec.eval.tempo import evaluate_tempo
+from vidrec.files import atomic_write, write_json
+from vidrec.inspect.charts import curves_svg
+from vidrec.inspect.results import about, changed, names_of, placed
+
+
+def tempo_run(
+    workdirs: Sequence[str | Path],
+    strides: tuple[int, ...],
+    *,
+    records: str | None = None,
+    split: str | None = None,
+    batch_size: int | None = None,
+    step: int | None = None,
+    out: str | None = None,
+) -> tuple[dict[str, Any], str]:
+    """Evaluates the networks of runs at each stride (TCM-Net, Fig. 4); options that are None are those of the runs.
+
+    Writes tempo.json and tempo.svg, the figure, to `out` (default, of a single run: WORKDIR/eval).
+
+    Returns:
+      (results as for JSON, text for a terminal)
+
+    Raises:
+      UsageError: several runs and no `out`, or runs on other classes.
+    """
+    if len(workdirs) > 1 and out is None:
+        raise UsageError("the figure of several runs is of none of them: say by --out where it goes")
+    recognizers = [load(workdir, step=step) for workdir in workdirs]
+    classes = recognizers[0].classes
+    if any(recognizer.classes != classes for recognizer in recognizers):
+        raise UsageError("these runs know other classes than the first: a figure is of one set of classes")
+    runs = {}
+    for name, workdir, recognizer in zip(names_of(workdirs), workdirs, recognizers, strict=True):
+        config = changed(recognizer.config, workdir, {}, records=records, split=split, batch_size=batch_size)
+        runs[name] = about(recognizer, workdir, config) | measured(recognizer, config, strides)
+    result = {"strides": list(strides), "chance": 1 / len(classes), "runs": runs}
+    folder = Path(out or Path(workdirs[0]) / "eval")
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "tempo.json", result)
+        with atomic_write(folder / "tempo.svg") as file:
+            file.write(tempo_svg(result).encode())
+    return result, f"{tempo_text(result)}\nFigure: {folder / 'tempo.svg'}"
+
+
+def measured(recognizer: Recognizer, config: FrozenConfigDict, strides: tuple[int, ...]) -> dict[str, Any]:
+    """The accuracies of one network, as for JSON; intervals of 95 %."""
+    source, mesh, variables = placed(recognizer, config)
+    with jax.set_mesh(mesh):
+        show = jax.process_index() == 0
+        found = evaluate_tempo(recognizer.model, variables, source, config, mesh, strides, show=show)
+    correct = [found[stride].correct() for stride in strides]
+    return {
+        "trained": trained_at(config),
+        "videos": int(found[strides[0]].read.sum()),
+        "unreadable": len(found[strides[0]].unreadable),
+        "top1": [float(right.mean()) for right in correct],
+        "intervals": [share_interval(right) for right in correct],
+    }
+
+
+def trained_at(config: FrozenConfigDict) -> str:
+    """How the run took its clips in training."""
+    data = config.data
+    return f"stride {data.stride}" if data.sampling == "strided" else f"{data.sampling} sampling"
+
+
+def tempo_svg(result: dict[str, Any]) -> str:
+    """The curves of `tempo_run`'s result."""
+    curves = {
+        f"{name}, trained at {run['trained']}": list(zip(map(float, result["strides"]), run["top1"], strict=True))
+        for name, run in result["runs"].items()
+    }
+    return curves_svg(
+        curves,
+        title="Accuracy against tempo",
+        y_label="top-1",
+        x_label="stride in frames",
+        y_range=(0, 1),
+        levels={"chance": result["chance"]},
+    )
+
+
+def tempo_text(result: dict[str, Any]) -> str:
+    """A table: runs by row, strides by column."""
+    names = [f"{name}, trained at {run['trained']}" for name, run in result["runs"].items()]
+    width = max(map(len, names))
+    lines = ["top-1 at stride".ljust(width) + "".join(f"{stride:7d}" for stride in result["strides"])]
+    for name, run in zip(names, result["runs"].values(), strict=True):
+        lines.append(name.ljust(width) + "".join(f"{value:7.3f}" for value in run["top1"]))
+    return "\n".join(lines)
