@@ -7,11 +7,11 @@ The file takes clips as they are decoded, uint8 `[batch, T, height, width, 3]` i
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -28,10 +28,10 @@ from vidrec.interop.safetensors import weights_file
 Clips = UInt8[np.ndarray, "b t h w 3"]
 Run = Callable[[Clips], Float[np.ndarray, "b k"]]
 
-# Each has write(function of clips, shape of a clip) -> bytes, read(bytes) -> Run, and PLATFORMS.
-FORMATS = {"stablehlo": "vidrec.interop.stablehlo"}
+# Each has write(function of clips, shape of a clip) -> bytes, read(bytes) -> Run, PLATFORMS and DTYPES.
+FORMATS = {"stablehlo": "vidrec.interop.stablehlo", "onnx": "vidrec.interop.onnx_graph"}
 WEIGHTS = "safetensors"
-BATCHES = (1, 2, 5)  # that the file is tried with
+BATCHES = (1, 3)  # that the file is tried with
 TOLERANCES = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}  # of scores, which are 0 to 1
 
 
@@ -51,8 +51,8 @@ def export(recognizer: Recognizer, out: str | Path, format: str) -> Exported:
     """Writes a network as `out` and its card as `out`.json.
 
     Args:
-      format: stablehlo (jax.export: CPU, CUDA and TPU; jax alone runs it), onnx, or safetensors: the weights alone,
-        under torch's names, which `vidrec import` makes a checkpoint of again.
+      format: stablehlo (jax.export: CPU, CUDA and TPU; jax alone runs it), onnx (which computes in float32, as the card
+        says), or safetensors: the weights alone, under torch's names, which `vidrec import` makes a checkpoint again.
 
     Raises:
       UsageError: an unknown format.
@@ -88,8 +88,12 @@ def _program(recognizer: Recognizer, format: str) -> tuple[bytes, dict[str, Any]
     """A file that computes scores, and what its card says of that."""
     module, spec = _format(format), recognizer.spec
     shape = (spec.frames, *spec.picture, 3)
+    dtype = np.dtype(getattr(recognizer.model, "dtype", "float32")).name
+    if dtype not in module.DTYPES:
+        dtype = module.DTYPES[0]
+        recognizer = replace(recognizer, model=cast(Any, recognizer.model).clone(dtype=dtype))
     data = module.write(partial(recognizer.scores, recognizer.variables), shape)
-    allowed = TOLERANCES[np.dtype(getattr(recognizer.model, "dtype", "float32")).name]
+    allowed = TOLERANCES[dtype]
     measured = compare(module.read(data), recognizer, shape)
     if not measured <= allowed:
         raise VidrecError(
@@ -98,6 +102,7 @@ def _program(recognizer: Recognizer, format: str) -> tuple[bytes, dict[str, Any]
         )
     return data, {
         "platforms": list(module.PLATFORMS),
+        "computes_in": dtype,
         "input": {"name": "clips", "dtype": "uint8", "shape": ["batch", *shape], "colours": "RGB"},
         "output": {"name": "scores", "dtype": "float32", "shape": ["batch", len(recognizer.classes)]},
         "inside": ["(clips / 255 - mean) / std", "softmax"],

@@ -12,6 +12,7 @@ from jax import export
 from vidrec.errors import VidrecError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+DTYPES = ("float32", "bfloat16", "float16")  # that a network can compute with there
 
 
 def write(function: Callable[[Any], Any], shape: tuple[int, ...]) -> bytes:
