@@ -1,7 +1,9 @@
 """Video files of several kinds, whole and damaged, and folders of pictures."""
 
 import builtins
+import io
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,7 +12,7 @@ import pytest
 
 from vidrec.data import images
 from vidrec.data.openfiles import Unreadable
-from vidrec.data.video import read_video, write_mp4
+from vidrec.data.video import read_raw, read_video, write_mp4
 from vidrec.errors import VidrecError
 
 
@@ -231,18 +233,70 @@ def test_without_pyav_the_extra_is_named(videos: dict[str, Path], monkeypatch):
         read_video(videos[".mp4"])
 
 
-def test_turned_videos_are_turned_back(videos: dict[str, Path], tmp_path: Path):
-    """Phones store a turn by 90 degrees as a matrix in the track's header."""
+@pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
+def test_turned_videos_are_turned_back(videos: dict[str, Path], tmp_path: Path, matrix: tuple[int, ...], turns: int):
+    """Phones store a turn as a matrix in the track's header; (0, 1, -1, 0) is a quarter clockwise."""
+
+    def header(a: int, b: int, c: int, d: int) -> bytes:
+        numbers = (a, b, 0, c, d, 0, 0, 0)
+        return b"".join((n * 0x10000).to_bytes(4, "big", signed=True) for n in numbers) + b"\x40\0\0\0"
+
     content = bytearray(videos[".mp4"].read_bytes())
-    one, zero, minus = (0x10000).to_bytes(4, "big"), bytes(4), (-0x10000).to_bytes(4, "big", signed=True)
-    unity = one + zero * 3 + one + zero * 3 + (0x40000000).to_bytes(4, "big")
-    turned = zero + one + zero + minus + zero * 4 + (0x40000000).to_bytes(4, "big")  # 90 degrees clockwise
-    at = content.find(unity, content.find(b"tkhd"))
-    content[at : at + 36] = turned
+    at = content.find(header(1, 0, 0, 1), content.find(b"tkhd"))
+    content[at : at + 36] = header(*matrix)
     (tmp_path / "phone.mp4").write_bytes(content)
     np.testing.assert_array_equal(
-        read_video(tmp_path / "phone.mp4").array()[3], np.rot90(read_video(videos[".mp4"]).array()[3], -1)
+        read_video(tmp_path / "phone.mp4").array()[3], np.rot90(read_video(videos[".mp4"]).array()[3], turns)
     )
+
+
+PIXELS = [
+    ("a.mkv", "ffv1", "gray"), ("a.mkv", "ffv1", "gray16le"), ("a.mkv", "ffv1", "yuv444p10le"),
+    ("a.mkv", "ffv1", "bgra"), ("a.mkv", "ffv1", "yuv410p"), ("a.mov", "prores_ks", "yuv422p10le"),
+    ("a.mov", "qtrle", "argb"), ("a.avi", "rawvideo", "bgr24"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "codec", "pixels"), PIXELS)
+def test_pixels_of_every_format_become_rgb(tmp_path: Path, name: str, codec: str, pixels: str):
+    frames = moving(6)
+    found = read_video(write_any(tmp_path / name, codec, frames, pixels)).array()
+    assert (found.shape, found.dtype) == (frames.shape, np.uint8)
+    if pixels.startswith("gray"):
+        frames = (frames @ [0.299, 0.587, 0.114])[..., None].repeat(3, -1)
+    assert np.abs(found.astype(int) - frames).mean() < 12
+
+
+def test_frames_at_uneven_times_come_once_each(tmp_path: Path):
+    """A variable frame rate: no frame is repeated or dropped to even it out."""
+    frames = moving(12)
+    with av.open(str(tmp_path / "uneven.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=30, options={"bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for pixels, when in zip(frames, (0, 33, 66, 100, 900, 910, 920, 1500, 1501, 3000, 3100, 3133), strict=True):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = when, Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    found = read_video(tmp_path / "uneven.mp4").array()
+    assert len(found) == 12
+    assert np.abs(found.astype(int) - frames).mean() < 12
+
+
+def test_a_video_of_one_frame_is_one(tmp_path: Path):
+    assert read_video(write_any(tmp_path / "one.mp4", "libx264", moving(1))).array().shape == (1, 48, 64, 3)
+
+
+def test_raw_frames_come_as_they_are_read():
+    frames = moving(3)
+    stream = io.BytesIO(frames.tobytes() + b"behind")
+    coming = read_raw(stream, 64, 48)
+    np.testing.assert_array_equal(next(coming), frames[0])
+    assert stream.tell() == frames[0].size
+    np.testing.assert_array_equal([next(coming), next(coming)], frames[1:])
+    with pytest.raises(VidrecError, match=r"stops within frame 3, after 6 of its 9216 bytes.* are not 64x48"):
+        next(coming)
 
 
 # Folders of pictures

@@ -141,7 +141,7 @@ def test_networks_that_nobody_here_knows_are_looked_at_too(recognizer):
             return x + np.arange(x.shape[1], dtype=np.float32)[:, None, None, None]
 
     model = Placed(num_classes=2, num_frames=4, stem_width=4, widths=(4,), stage_sizes=(1,), strides=(1,))
-    assert halve(model, drawn(model, 32), (32, 32)).depth == 2  # stem and stage, but not what is behind it
+    assert halve(model, drawn(model, 8), (8, 8)).depth == 2  # stem and stage, but not what is behind it
 
 
 def test_evaluation_counts_what_was_known_at_each_share(run, online, recognizer, records, tmp_path):

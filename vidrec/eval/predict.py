@@ -1,4 +1,9 @@
-"""A trained network as one object: load it, give it videos."""
+"""A trained network as one object: load it, give it videos.
+
+network = vidrec.load("runs/stm")
+prediction = network.predict("clip.mp4")
+print(prediction.top(5))
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
