@@ -9,6 +9,7 @@ import vidrec.inspect
 from tests.inspect.objects import RESNET, TRANSFORMER, make, peaks, pointwise, squares
 from vidrec.errors import UsageError
 from vidrec.inspect.attention_maps import rollout
+from vidrec.inspect.panels import panels
 
 HEIGHT, WIDTH = 16, 24  # 2 x 3 patches
 CELLS = np.array([[(0, 1), (1, 2), (1, 0)], [(1, 1), (0, 0), (0, 2)]])  # row and column of the object in each frame
@@ -62,6 +63,8 @@ def test_peaks_on_the_object_in_every_frame():
     assert peaks(maps["blocks_0/cls"].mean("head").values) == places
     assert maps["rollout"].axes == ("clip", "frame", "row", "column")
     assert peaks(maps["rollout"].values) == places
+    rows = panels(maps, np.zeros((3, HEIGHT, WIDTH, 3), np.uint8), clip=1)
+    assert [len(row.frames) for row in rows] == [3, 3, 1]  # frames, rollout, the last block's matrix
 
 
 def test_rollout_is_the_product_of_whole_matrices():

@@ -34,9 +34,8 @@ def panels(maps: Maps, frames: Frames, *, clip: int = 0, title: str = "") -> lis
       title: what to put before the titles, such as the network's name.
     """
     large = drawing.enlarge(frames, SIDE)
-    lengths = [
-        one.values.shape[one.axis("frame")] for one in map(maps.maps.get, maps.drawn) if one and "row" in one.axes
-    ]
+    on_frames = [one for one in map(maps.__getitem__, maps.drawn) if {"frame", "row"} <= set(one.axes)]
+    lengths = [one.values.shape[one.axis("frame")] for one in on_frames]
     found = [Panel("frames", drawing.shown_frames(large, max(lengths)))] if lengths else []
     for name in maps.drawn:
         found += _panels_of(name, maps, large, clip)
