@@ -64,3 +64,19 @@ def _train(args: argparse.Namespace) -> tuple[Any, str]:
         return result, f"Stopped at step {outcome.step}, saved; run the same command again to go on."
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items())
     return result, f"Finished at step {outcome.step}: {metrics}"
+
+
+def add_report(verbs: Any) -> None:
+    """Adds `vidrec report`."""
+    about = "one HTML file of a run, or of several beside each other: results, curves, confusions, clips, cards"
+    parser = add_verb(verbs, "report", _report, about, "--workdir runs/tsn runs/stm --out report.html")
+    parser.add_argument("--workdir", required=True, nargs="+", help="folders of the runs")
+    parser.add_argument("--out", help="file to write (default: report.html in the first of them)")
+    parser.add_argument("--clips", type=int, default=12, help="videos shown (default: %(default)s)")
+
+
+def _report(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.inspect.run_report import report
+
+    result = report(args.workdir, out=args.out, clips=args.clips)
+    return result, "\n".join([*result["notes"], f"Report: {result['report']}"])
