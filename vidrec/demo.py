@@ -27,6 +27,7 @@ from vidrec.files import atomic_write
 from vidrec.inspect import page
 from vidrec.inspect.render import animation
 from vidrec.inspect.results import evaluate_recognizer, write_evaluation
+from vidrec.inspect.run_report import curves
 from vidrec.models.registry import model_fields
 from vidrec.progress import Progress
 from vidrec.train.loop import train
@@ -219,16 +220,12 @@ def make_report(
         [n.upper(), TOYS[n].sees, r["top1"], r["pair_accuracy"], count_parameters(recognizers[n].variables["params"])]
         for n, r in results.items()
     ]
-    curves = []
-    for key, title, limits in (("loss", "Training loss", None), ("top1", "Training accuracy", (0.0, 1.0))):
-        series = {name.upper(): _curve(workdir / name, key) for name in results}
-        curves.append(page.Curves(title, series, y_range=limits))
     confusions = [page.Confusion(n.upper(), e.confusion(), e.classes) for n, e in evaluations.items()]
     return page.report_page(
         title="vidrec demo",
         intro=headline(results),
         table=page.Table(columns, rows, caption=f"{len(next(iter(evaluations.values())).labels)} evaluation videos."),
-        curves=curves,
+        curves=curves([(name.upper(), read_metrics(workdir / name / "metrics.jsonl")) for name in results]),
         confusions=confusions,
         clips=cards,
         footer=page.Footer(command=f"vidrec demo --workdir {workdir}", versions=_versions(), notes=_NOTES),
@@ -249,10 +246,6 @@ _NOTES = (
     "pipeline that real data sets go through.",
     "The clips at the end were drawn after training, with another seed.",
 )
-
-
-def _curve(run: Path, key: str) -> list[tuple[float, float]]:
-    return [(row["step"], row[key]) for row in read_metrics(run / "metrics.jsonl") if row["kind"] == "train"]
 
 
 def _versions() -> dict[str, str]:

@@ -75,6 +75,7 @@ def report(workdirs: Sequence[str | Path], *, out: str | Path | None = None, cli
         for run in runs
         if run.evaluation is None
     ]
+    versions = {name: number for name, number in card.versions().items() if number}
     text = page.report_page(
         title=f"vidrec: {', '.join(run.name for run in runs)}",
         intro=headline(runs),
@@ -87,7 +88,7 @@ def report(workdirs: Sequence[str | Path], *, out: str | Path | None = None, cli
         ],
         clips=cards,
         cards=cards_table(runs),
-        footer=page.Footer(f"vidrec report --workdir {' '.join(map(str, workdirs))}", card.versions(), notes),
+        footer=page.Footer(f"vidrec report --workdir {' '.join(map(str, workdirs))}", versions, notes),
     )
     path = Path(out or Path(workdirs[0]) / "report.html")
     path.parent.mkdir(parents=True, exist_ok=True)
