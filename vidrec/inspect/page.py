@@ -259,7 +259,7 @@ def _verdict(prediction: Prediction, true_class: str) -> str:
 
 
 def _still(picture: Image.Image) -> bytes:
-    """Four frames from first to last as a 2 x 2 picture of the same size, for who holds the clips or asked for no motion."""
+    """Four frames from first to last as a 2 x 2 picture of the same size, for who holds the clips."""
     frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
     width, height = picture.size
     sheet = Image.new("RGB", (2 * width, 2 * height))
