@@ -23,6 +23,7 @@ def whole(tiny_config, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(whole, tiny_config, tmp_path):
     broken = tmp_path / "broken"
     for step in (1, 5, 7):  # before the first checkpoint, between two, after the last but one

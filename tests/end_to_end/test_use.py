@@ -138,6 +138,7 @@ def test_a_large_video_is_seen_as_its_records_would_be(run, video_list):
     assert np.abs(recognizer.clip(noisy).astype(int) - recognizer.clip(large)).mean() < 8
 
 
+@pytest.mark.slow
 def test_train_starts_from_another_run(run, tiny_config, tmp_path):
     straight(tiny_config(train__init=str(run), train__steps=1, optim__lr=0.0), tmp_path / "next")
     old, new = vidrec.load(run).variables["params"], vidrec.load(tmp_path / "next").variables["params"]

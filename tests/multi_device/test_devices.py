@@ -34,9 +34,9 @@ def finish_all(processes):
     return [finish(process) for process in processes]
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
-def test_devices(devices, single, tiny_config, tmp_path):
-    process = start(tiny_config(), tmp_path / "many", devices=devices)
+@pytest.mark.slow
+def test_eight_devices(single, tiny_config, tmp_path):
+    process = start(tiny_config(), tmp_path / "many", devices=8)
     assert finish(process) == 0, process.errors
     assert_close_run(single, tmp_path / "many")
 

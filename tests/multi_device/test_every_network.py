@@ -81,9 +81,8 @@ def test_a_papers_network_on_every_mesh(family, task):
     run(family, task, "8x1x1", "4x2x1", "2x4x1")
 
 
-@pytest.mark.parametrize(
-    ("family", "task"), [pytest.param(*case, marks=[] if case[0] == "tsn" else pytest.mark.slow) for case in OTHERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "task"), OTHERS)
 def test_the_other_networks(family, task):
     run(family, task, "4x2x1")
 

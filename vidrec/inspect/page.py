@@ -332,14 +332,14 @@ td.number { min-width: 0; }
 .matrices img { height: auto; }
 figcaption { color: var(--faint); font-size: 14px; }
 figcaption p { margin-top: 12px; }
-.clip { display: grid; grid-template-columns: 128px 1fr; gap: 14px; align-content: start; }
+.clip { display: grid; grid-template-columns: 128px minmax(0, 1fr); gap: 14px; align-content: start; }
 .clip img { width: 128px; height: auto; border-radius: 6px; image-rendering: pixelated; }
 .still, section:has(.hold :checked) .moving { display: none; }
 section:has(.hold :checked) .still { display: block; }
 .hold { display: inline-block; margin-bottom: 12px; font-size: 14px; color: var(--faint); }
 @media (prefers-reduced-motion: reduce) { .still { display: block; } .moving, .hold { display: none; } }
-.note { margin: 2px 0 0; font-size: 14px; color: var(--faint); }
-.clip ul { grid-column: 1 / -1; display: grid; grid-template-columns: auto fit-content(38%) 1fr auto; column-gap: 10px;
+.note { margin: 2px 0 0; overflow-wrap: anywhere; font-size: 14px; color: var(--faint); }
+.clip ul { grid-column: 1 / -1; display: grid; grid-template-columns: auto fit-content(38%) minmax(0, 1fr) auto; column-gap: 10px;
   list-style: none; font-size: 14px; }
 .clip li { grid-column: 1 / -1; display: grid; grid-template-columns: subgrid; padding: 7px 0; align-items: baseline;
   border-top: 1px solid var(--line); overflow-wrap: anywhere; }

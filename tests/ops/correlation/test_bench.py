@@ -11,6 +11,7 @@ from vidrec.cli import main
 from vidrec.ops.correlation import bench, static
 
 
+@pytest.mark.slow
 def test_all_that_can_run_is_measured_on_the_same_work(capsys):
     setting = ["--pairs", "2", "--size", "4", "--channels", "2", "--patch", "3", "--rounds", "1"]
     assert main(["bench", "correlation", *setting, "--json"]) == 0
