@@ -19,8 +19,7 @@ from vidrec.eval.parts import halve
 from vidrec.eval.predict import Recognizer
 
 # What each network knows of a frame alone.
-KEPT = {"tsn": "stem to stage 3", "ttsn-tsn": "stem to stage 3", "tefe": "stem"}
-KEPT |= dict.fromkeys(("tdn", "tcm-resnext3d", "direcformer"), "")
+KEPT = {"tsn": "stem to stage 3", "ttsn-tsn": "stem to stage 3", "tdn": "", "direcformer": ""}
 
 
 def noise(count: int, side: int = 16) -> np.ndarray:

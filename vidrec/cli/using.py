@@ -128,11 +128,9 @@ def _export(args: argparse.Namespace) -> tuple[Any, str]:
 
     exported = export(load(args.workdir, step=args.step), args.out, args.format)
     card = write_model_card(exported, args.workdir)
-    checked = exported.card["checked"]
-    return {"out": args.out, **exported.card}, (
-        f"Wrote {exported.path}, which gives the network's scores to {checked['difference']:.1e}, {exported.path}.json "
-        f"and {card}."
-    )
+    to = f"to {exported.card['checked']['difference']:.1e}"
+    text = f"Wrote {exported.path}, which gives what the network gives ({to}), {exported.path}.json and {card}."
+    return {"out": args.out, **exported.card}, text
 
 
 def _moment_json(moment: Any, top: int) -> str:

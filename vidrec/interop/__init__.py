@@ -1,1 +1,1 @@
-"""The world outside: weights of PyTorch networks come in here."""
+"""The world outside: weights of PyTorch networks come in here, trained networks go out."""
