@@ -8,8 +8,8 @@ read off its attention by four rules. Signs of a frame's attention to itself are
 leans to the negative, which the path on signs suffers from. The loss of orders has a small weight: in so few steps it
 does not fall, and would drown the other.
 
-Tempo (TCM-Net, Figure 4): TSM and TCM-Net, trained on 4 frames at stride 4 of the demo's videos, are tested at strides 1
-to 8.
+Tempo (TCM-Net, Figure 4): TSM and TCM-Net, trained on 4 frames at stride 4 of the demo's videos, are tested at strides
+1 to 8.
 """
 
 import argparse

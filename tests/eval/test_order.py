@@ -134,12 +134,13 @@ def test_a_video_s_shuffling_is_its_own_and_stays():
     assert len(orders) == 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "where", "fields"),
     [
         ("direcformer", ("blocks_1", "time_attention"), {"time_cls_key": True}),  # a cls key is no frame
-        pytest.param("timesformer", ("blocks_1", "time_attention"), {}, marks=pytest.mark.slow),
-        pytest.param("ttsn", ("ett_attention",), {}, marks=pytest.mark.slow),
+        ("timesformer", ("blocks_1", "time_attention"), {}),
+        ("ttsn", ("ett_attention",), {}),
     ],
 )
 def test_the_last_attention_in_time_is_found(family, where, fields):
