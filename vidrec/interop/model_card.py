@@ -69,11 +69,16 @@ def _use(exported: Exported) -> str:
     text = [f"```python\n{code}\n```"]
     if card["format"] != "safetensors":
         text.append(f"Of whole videos: `vidrec predict --artifact {file} VIDEO...`")
+    resize = sampling["resize"]
+    resized = (
+        f"a short side of {resize[0]} pixels" if len(resize) == 1 else " x ".join(map(str, resize)) or "no other size"
+    )
+    height, width = card["input"]["shape"][2:4] if "input" in card else [sampling["image_size"]] * 2
     text.append(
         f"A clip is {sampling['num_frames'] * sampling['frames_per_segment']} RGB frames chosen by "
-        f"{sampling['sampling']} sampling, resized to {sampling['resize'] or 'their own size'} (short side) and cut in "
-        f"the centre to {sampling['image_size']} x {sampling['image_size']} pixels. Pixels are normalised by mean "
-        f"{mean} and std {std} of 0..1" + (", inside the file." if "inside" in card else ".")
+        f"{sampling['sampling']} sampling, resized to {resized} and cut in the centre to {height} x {width} pixels. "
+        f"Pixels are normalised by mean {mean} and std {std} of 0..1"
+        + (", inside the file." if "inside" in card else ".")
     )
     return "\n\n".join(text)
 
