@@ -4,7 +4,8 @@
 
 In each video a striped square crosses the picture in one of four directions while a square like it stands still. TSN,
 which averages frames, cannot tell a direction from its opposite; the other networks can. Each map is asked where its
-highest value of each frame lies: on the square that moves, or on the one that stands? DirecFormer sees two directions
+highest value of each frame lies: on the square that moves, or on the one that stands? TCM's displacements are asked
+where they point. DirecFormer sees two directions
 only, since frames in no order do not tell a move from the opposite one, and is asked for their order, too. Written are
 a picture for each kind of map, and explain.json.
 """
@@ -168,30 +169,32 @@ def hits(heat: Float[np.ndarray, "n t h w"], clips: Clips) -> dict[str, float]:
     return {"hit": share(moving), "still": share(still), "chance": float(moving.mean())}
 
 
-def heat_of(maps: Maps, name: str) -> Float[np.ndarray, "n t h w"]:
-    """A map that lies on the frames; of displacements their length times the confidence."""
-    values = maps[name].values
-    if maps[name].axes[-1] != "xy":
-        return values
-    return np.hypot(values[..., 0], values[..., 1]) * maps[name.replace("displacement", "confidence")].values
+def directions(maps: Maps, name: str, clips: Clips, steps: np.ndarray) -> dict[str, float]:
+    """What the mean displacement on each of the two squares says.
+
+    "right": how often that on the moving square points, within 45 degrees, where it goes; "chance" is 1/4;
+    "median_error_cells": how far it is from the true one; "still_at_rest": how often that on the other square is
+    shorter than half of a step. Elsewhere, where there is no texture, displacements mean nothing.
+    """
+    found = maps[name].values[:, :-1]  # the last frame repeats the one before
+    height, width = found.shape[2:4]
+    step = SPEED * width / SIZE
+    true = step * steps[clips.label][:, None, ::-1]  # as (x, y)
+    mean = mean_on(found, cells(clips.moving[:, :-1], height, width))
+    rest = mean_on(found, cells(clips.still[:, None], height, width))
+    along = (mean * true).sum(-1) / step
+    right = along > np.linalg.norm(mean, axis=-1) * np.sqrt(0.5)
+    return {
+        "right": float(right.mean()),
+        "chance": 0.25,
+        "median_error_cells": float(np.median(np.linalg.norm(mean - true, axis=-1))),
+        "still_at_rest": float((np.linalg.norm(rest, axis=-1) < step / 2).mean()),
+    }
 
 
-def moving_frames(name: str) -> slice:
-    """The frames that a map is about: what compares with the next frame says nothing in the last."""
-    return slice(None, -1 if name.endswith(("displacement", "difference")) else None)
-
-
-def directions_right(maps: Maps, name: str, clips: Clips, steps: np.ndarray) -> dict[str, float]:
-    """How often the mean displacement on the moving square points, within 45 degrees, where it goes; chance is 1/4."""
-    found = maps[name].values[:, :-1]
-    on = cells(clips.moving, *found.shape[2:4])[:, :-1]
-    mean = (found * on[..., None]).sum((2, 3)) / on.sum((2, 3))[..., None]
-    true = steps[clips.label][:, None, ::-1]  # as (x, y)
-    along = (mean * true).sum(-1)
-    cells_a_frame = SPEED * found.shape[3] / SIZE
-    error = np.hypot(*np.moveaxis(mean - cells_a_frame * true, -1, 0))
-    right = along > np.hypot(mean[..., 0], mean[..., 1]) * np.sqrt(0.5)
-    return {"right": float(right.mean()), "chance": 0.25, "median_error_cells": float(np.median(error))}
+def mean_on(displacement: Float[np.ndarray, "n t h w 2"], on: Bool[np.ndarray, "n _t h w"]) -> np.ndarray:
+    """The mean over the cells that are meant."""
+    return (displacement * on[..., None]).sum((2, 3)) / on.sum((2, 3))[..., None]
 
 
 def ask(name: str, recognizer: Recognizer, clips: Clips, steps: np.ndarray) -> dict[str, Any]:
@@ -201,11 +204,13 @@ def ask(name: str, recognizer: Recognizer, clips: Clips, steps: np.ndarray) -> d
     result: dict[str, Any] = {"accuracy": float((scores.argmax(-1) == labels).mean()), "maps": {}}
     for what, kind in ASKED[name]:
         maps = looks_at(recognizer, clips.pixels, what)
-        part = moving_frames(kind)
-        about = clips._replace(moving=clips.moving[:, part])
-        result["maps"][f"{what} {kind}"] = hits(heat_of(maps, kind)[:, part], about)
         if maps[kind].axes[-1] == "xy":
-            result["direction"] = directions_right(maps, kind, clips, steps)
+            result["direction"] = directions(maps, kind, clips, steps)
+            continue
+        part = slice(None, -1 if what == "motion" else None)  # no frame comes after the last
+        result["maps"][f"{what} {kind}"] = hits(
+            maps[kind].values[:, part], clips._replace(moving=clips.moving[:, part])
+        )
     if name == "direcformer":
         maps = looks_at(recognizer, clips.pixels, "order")
         rules = [key.removesuffix("/accuracy") for key in maps.maps if key.endswith("/accuracy")]
