@@ -186,3 +186,11 @@ def test_tempo_of_runs(run, capsys, tmp_path):
     assert "say by --out where it goes" in capsys.readouterr().err
     assert main([*command, "--workdir", str(again), "--out", str(tmp_path / "both")]) == 0
     assert json.loads(capsys.readouterr().out)["runs"]["again"]["top1"] == result["runs"]["run"]["top1"]
+
+
+@pytest.mark.slow
+def test_online_from_the_command_line(run, capsys):
+    assert main(["eval", "--workdir", str(run), "--online", "--every", "6", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["videos"], result["every"]) == (12, 6)
+    assert result == json.loads((run / "eval/online.json").read_text())
