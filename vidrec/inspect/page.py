@@ -339,8 +339,8 @@ section:has(.hold :checked) .still { display: block; }
 .hold { display: inline-block; margin-bottom: 12px; font-size: 14px; color: var(--faint); }
 @media (prefers-reduced-motion: reduce) { .still { display: block; } .moving, .hold { display: none; } }
 .note { margin: 2px 0 0; overflow-wrap: anywhere; font-size: 14px; color: var(--faint); }
-.clip ul { grid-column: 1 / -1; display: grid; grid-template-columns: auto fit-content(38%) minmax(0, 1fr) auto; column-gap: 10px;
-  list-style: none; font-size: 14px; }
+.clip ul { grid-column: 1 / -1; display: grid; column-gap: 10px;
+  grid-template-columns: auto fit-content(38%) minmax(0, 1fr) auto; list-style: none; font-size: 14px; }
 .clip li { grid-column: 1 / -1; display: grid; grid-template-columns: subgrid; padding: 7px 0; align-items: baseline;
   border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 .clip li:last-child { padding-bottom: 0; }
