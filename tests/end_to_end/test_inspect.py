@@ -95,3 +95,28 @@ def test_overlay_of_a_video(run, video_list):
     assert overlay.dtype == np.uint8
     frames = network.clip(video_list / "clip00.mp4").repeat(8, 1).repeat(8, 2)
     assert (overlay != frames).any((1, 2, 3)).all()  # Grad-CAM is scaled frame by frame
+
+
+@pytest.mark.parametrize("ending", ["gif", "mp4"])
+def test_predict_draws_what_the_network_looks_at(ending, run, video_list, capsys, tmp_path):
+    video, out = video_list / "clip00.mp4", tmp_path / f"film.{ending}"
+    status, told, _ = call(capsys, "predict", "--workdir", run, video, "--overlay", out)
+    assert status == 0
+    assert f"Drawn: {out}" in told
+    if ending == "mp4":
+        assert len(read_video(out).array()) == 4
+    else:
+        with Image.open(out) as film:
+            assert film.n_frames == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["{video}", "{video}"], "of one video"), (["{video}", "--online"], "without --online"), (["{video}"], ".gif")],
+)
+def test_overlays_that_there_are_not(words, message, run, video_list, capsys, tmp_path):
+    given = [word.format(video=video_list / "clip00.mp4") for word in words]
+    status, _, told = call(capsys, "predict", "--workdir", run, *given, "--overlay", tmp_path / "film.avi")
+    assert status == 2
+    assert message in told
+    assert not list(tmp_path.iterdir())

@@ -144,6 +144,7 @@ def test_a_full_disk_is_told_and_costs_no_checkpoint(whole, tiny_config, tmp_pat
     assert_same_run(whole, full)
 
 
+@pytest.mark.slow
 def test_unreadable_videos_are_counted_across_restarts(tiny_config, records, tmp_path):
     folder = shutil.copytree(records, tmp_path / "records")
     epoch = train_plan(open_records(folder, "train"), ClipSpec(4, 16), batch_size=8, seed=0)

@@ -73,6 +73,7 @@ def test_streamed_equals_windowed(family, tiny_config):
     np.testing.assert_allclose([moment.now.scores for moment in moments], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scores_of_a_video_are_the_mean_over_its_frames(online, recognizer):
     frames = noise(9)
     moments = list(online.watch(frames))
@@ -130,6 +131,7 @@ def test_percentiles_are_those_of_all_durations():
         assert found == pytest.approx(1000 * np.percentile(seconds, float(name[1:])), rel=0.03)
 
 
+@pytest.mark.slow
 def test_networks_that_nobody_here_knows_are_looked_at_too(recognizer):
     """A part that only adds its place in the clip to a frame depends on no other frame, but cannot be kept."""
 

@@ -107,6 +107,7 @@ def whole_space(a):
     return whole
 
 
+@pytest.mark.slow
 def test_ett_peaks_on_the_object_in_every_frame():
     """With nearly one-hot attention of each frame to itself, A* of a frame is about that frame."""
     model, variables = make("ttsn_resnet50", 24, 32, **RESNET, backbone="tsn", tss="none", ett_inverse_std=1.0)

@@ -109,6 +109,7 @@ def test_stages_in_order():
     assert default_stage(former) == "blocks_1"
 
 
+@pytest.mark.slow
 def test_a_transformer_by_patches():
     """Behind the last block nothing reads the patches; before it, changing a patch changes its features alone."""
     model, variables = make("timesformer_base", 16, 24, **TRANSFORMER)

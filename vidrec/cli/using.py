@@ -22,6 +22,11 @@ def add_predict(verbs: Any) -> None:
     parser.add_argument("--workdir", help="folder of the run")
     parser.add_argument("--artifact", metavar="FILE", help="instead of --workdir: a network that `vidrec export` wrote")
     parser.add_argument("--top", type=int, default=5, help="classes shown (default: %(default)s)")
+    parser.add_argument(
+        "--overlay",
+        metavar="FILE",
+        help="of one video: .gif, .webp or .mp4 of the clip, with what the network looks at",
+    )
     online = parser.add_argument_group("frame by frame")
     online.add_argument("--online", action="store_true", help="a line for every frame of one video, as it comes")
     online.add_argument("--every", type=int, help="take one frame of so many (default: 1)")
@@ -31,15 +36,19 @@ def add_predict(verbs: Any) -> None:
 def _predict(args: argparse.Namespace) -> tuple[Any, str]:
     if bool(args.workdir) == bool(args.artifact):
         raise UsageError("give either --workdir or --artifact")
+    if args.overlay and (args.online or args.artifact):
+        raise UsageError("--overlay draws a video that --workdir predicts: it goes without --online and --artifact")
     if args.online:
         return _predict_online(args)
     for flag in ("every", "size"):
         if getattr(args, flag) is not None:
             raise UsageError(f"--{flag} has no effect without --online")
-    from vidrec.eval.predict import list_videos, load
+    from vidrec.eval.predict import Recognizer, list_videos, load
     from vidrec.interop.export import load_artifact
 
     files = list_videos(args.videos)
+    if args.overlay and len(files) > 1:
+        raise UsageError(f"--overlay is of one video, but there are {len(files)}")
     recognizer = load_artifact(args.artifact) if args.artifact else load(args.workdir)
     rows, lines, bad = [], [], 0
     for file in files:
@@ -55,6 +64,11 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
     if bad:
         print(as_json(rows) if args.json else "\n".join(lines), flush=True)
         raise VidrecError(f"{bad} of {len(files)} videos could not be read")
+    if args.overlay and isinstance(recognizer, Recognizer):
+        from vidrec.inspect.looking import overlay_of, write_film
+
+        write_film(args.overlay, overlay_of(recognizer, files[0]))
+        lines.append(f"Drawn: {args.overlay}")
     return rows, "\n".join(lines)
 
 

@@ -188,7 +188,7 @@ def evaluate_online(
       VidrecError: no video can be read.
     """
     recognizer = load(workdir, step=step)
-    config = ConfigDict(recognizer.config)
+    config = ConfigDict(recognizer.config.to_dict())
     config.data.update({name: value for name, value in (("records", records), ("eval_split", split)) if value})
     result = {"workdir": str(workdir), "step": recognizer.step, "split": config.data.eval_split, "every": every}
     result |= accuracy_online(Online(recognizer), FrozenConfigDict(config), every=every)

@@ -70,8 +70,26 @@ def overlay_of(
 
     Small frames are enlarged. Raises VidrecError where the video cannot be read.
     """
-    frames = recognizer.clip(video)
-    return panels(looks_at(recognizer, frames[None], default_look(recognizer.model)), frames)[1].frames
+    return drawn_over(recognizer, recognizer.clip(video))
+
+
+def drawn_over(recognizer: Recognizer, clip: UInt8[np.ndarray, "t s s 3"]) -> UInt8[np.ndarray, "t h w 3"]:
+    """The same of a clip as the network gets it."""
+    return panels(looks_at(recognizer, clip[None], default_look(recognizer.model)), clip)[1].frames
+
+
+def write_film(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"]) -> None:
+    """Writes frames as .gif, .webp, .png (animated) or .mp4, by rename; raises UsageError for another ending."""
+    ending = Path(path).suffix.removeprefix(".").lower()
+    if ending == "mp4":
+        height, width = frames.shape[1] % 2, frames.shape[2] % 2  # H.264 has even sides
+        write_mp4(path, np.pad(frames, ((0, 0), (0, height), (0, width), (0, 0)), mode="edge"), FPS)
+        return
+    if ending not in ("gif", "webp", "png"):
+        raise UsageError(f"{path}: films are written as .gif, .webp, .png or .mp4")
+    data = animation(frames, fps=FPS, scale=1, format=ending)
+    with atomic_write(path) as file:
+        file.write(data)
 
 
 def inspect_video(
@@ -146,12 +164,11 @@ def write(looks: Sequence[Look], what: str, out: Path) -> dict[str, str]:
     moving = film([panel for panel in shown if len(panel.frames) > 1] or shown)
     picture = io.BytesIO()
     Image.fromarray(sheet(shown)).save(picture, "PNG", optimize=True)
-    for kind, data in (("png", picture.getvalue()), ("gif", animation(moving, fps=FPS, scale=1, format="gif"))):
-        files[kind] = str(out / f"{what}.{kind}")
-        with atomic_write(files[kind]) as file:
-            file.write(data)
-    files["mp4"] = str(out / f"{what}.mp4")
-    write_mp4(files["mp4"], moving, FPS)
+    files |= {kind: str(out / f"{what}.{kind}") for kind in ("png", "gif", "mp4")}
+    with atomic_write(files["png"]) as file:
+        file.write(picture.getvalue())
+    for kind in ("gif", "mp4"):
+        write_film(files[kind], moving)
     return files
 
 

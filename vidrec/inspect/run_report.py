@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from vidrec import config as configuration
 from vidrec.data.clips import EvalReader
@@ -15,16 +14,13 @@ from vidrec.eval.predict import Recognizer, load
 from vidrec.eval.scores import Evaluation
 from vidrec.files import atomic_write
 from vidrec.inspect import page
-from vidrec.inspect.looking import default_look, looks_at
-from vidrec.inspect.panels import panels
+from vidrec.inspect.looking import FPS, default_look, drawn_over
 from vidrec.inspect.render import animation
 from vidrec.inspect.results import names_of, read_evaluation
 from vidrec.train import card
 from vidrec.train.report import read_metrics
 from vidrec.train.start import open_split
 from vidrec.train.state import count_parameters
-
-FPS = 8  # frames of a clip shown in a second
 
 
 @dataclass(frozen=True)
@@ -226,17 +222,12 @@ def shown_clips(runs: Sequence[Run], count: int) -> tuple[list[page.ClipCard], l
     for row in worth_seeing(scores, count):
         video = scores.video_ids[row]
         if video in numbers:
-            picture = looked_at(recognizer, np.array(reader(numbers[video]).clips))
+            clip = np.array(reader(numbers[video]).clips)
+            picture = animation(drawn_over(recognizer, clip), fps=FPS, scale=1)
             predictions = [_said(name, evaluation, video) for name, evaluation in told]
             cards.append(page.ClipCard(picture, scores.classes[scores.labels[row]], predictions, note=video))
     look = default_look(recognizer.model)
     return cards, [f"Over the clips: what `vidrec inspect --what {look}` shows of {told[0][0]}."]
-
-
-def looked_at(recognizer: Recognizer, clip: UInt8[np.ndarray, "t s s 3"]) -> bytes:
-    """An animated picture of a clip, with the look that suits the network best drawn in."""
-    shown = panels(looks_at(recognizer, clip[None], default_look(recognizer.model)), clip)[1]
-    return animation(shown.frames, fps=FPS, scale=1)
 
 
 def worth_seeing(evaluation: Evaluation, count: int) -> list[int]:
