@@ -5,9 +5,8 @@
 In each video a striped square crosses the picture in one of four directions while a square like it stands still. TSN,
 which averages frames, cannot tell a direction from its opposite; the other networks can. Each map is asked where its
 highest value of each frame lies: on the square that moves, or on the one that stands? TCM's displacements are asked
-where they point. DirecFormer sees two directions
-only, since frames in no order do not tell a move from the opposite one, and is asked for their order, too. Written are
-a picture for each kind of map, and explain.json.
+where they point. DirecFormer sees two directions only, since frames in no order do not tell a move from the opposite
+one, and is asked for their order, too. Written are a picture for each kind of map, and explain.json.
 """
 
 import argparse

@@ -32,7 +32,7 @@ def test_hits_are_counted_where_the_squares_are():
 
 @pytest.mark.slow
 def test_maps_of_a_network_that_sees_motion_hit_what_moves(tmp_path):
-    result = explain(tmp_path / "out", networks=("tsn", "stm"), steps=60, train_clips=384, test_clips=32)
+    result = explain(tmp_path / "out", networks=("tsn", "stm"), steps=50, train_clips=256, test_clips=32)
     assert json.loads((tmp_path / "out/explain.json").read_text()) == result
     tsn, stm = (result["networks"][name] for name in ("tsn", "stm"))
     assert stm["accuracy"] > tsn["accuracy"] + 0.2
