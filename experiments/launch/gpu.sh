@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Trains configs/tcm.py:ssv1 on h200:8: 8 GPUs, machines: 1. Written by `vidrec launch`.
+# shellcheck disable=SC2016  # what stands in single quotes is for another shell to expand
 set -euo pipefail
 
 # Needs: Docker with the NVIDIA container toolkit; the folders WORKDIR and RECORDS, on several machines shared by all.

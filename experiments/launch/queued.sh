@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Trains configs/tcm.py:ssv1 on v5e:16x16: 256 chips, machines: 64. Written by `vidrec launch`.
+# shellcheck disable=SC2016  # what stands in single quotes is for another shell to expand
 set -euo pipefail
 
 # Needs: gcloud, logged in; a quota for the slice; the bucket (README.md beside this file says how to make it).

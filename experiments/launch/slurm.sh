@@ -9,6 +9,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=vidrec-tcm-ssv1-%j.log
 # Trains configs/tcm.py:ssv1 on h200:8: 16 GPUs, machines: 2. Written by `vidrec launch`.
+# shellcheck disable=SC2016  # what stands in single quotes is for another shell to expand
 set -euo pipefail
 
 # Needs: an environment with vidrec and jax[cuda13] that is active where this is submitted; a shared file system.

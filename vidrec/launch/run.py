@@ -75,7 +75,9 @@ def train_command(run: Run, workdir: str, *more: str) -> str:
 
 def head(run: Run, machines: int, directives: Sequence[str] = ()) -> str:
     """The first lines of a script; a scheduler's directives must come before any command."""
-    return "\n".join(["#!/usr/bin/env bash", *directives, comment(run, machines).rstrip(), "set -euo pipefail", ""])
+    lint = "# shellcheck disable=SC2016  # what stands in single quotes is for another shell to expand"
+    lines = ["#!/usr/bin/env bash", *directives, comment(run, machines).rstrip(), lint, "set -euo pipefail", ""]
+    return "\n".join(lines)
 
 
 def comment(run: Run, machines: int) -> str:
