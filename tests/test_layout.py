@@ -104,6 +104,12 @@ def test_importing_vidrec_loads_vidrec_alone():
     assert {name for name in loaded if name.partition(".")[0] not in sys.stdlib_module_names} == {"vidrec"}
 
 
+def test_subpackages_need_no_import_of_their_own():
+    loaded = modules_loaded_by("import vidrec; vidrec.inspect; vidrec.ops; vidrec.interop; vidrec.launch")
+    assert {"vidrec.inspect", "vidrec.ops", "vidrec.interop", "vidrec.launch"} <= loaded
+    assert not HEAVY & loaded
+
+
 def test_command_line_starts_without_heavy_packages():
     assert not HEAVY & modules_loaded_by("import vidrec.cli")
 

@@ -19,8 +19,13 @@ _HOMES = {
 }
 
 
+_PARTS = ("inspect", "interop", "launch", "ops")  # subpackages that need no import of their own
+
+
 def __getattr__(name: str) -> Any:
-    """Imports a public function when it is first used, so that `import vidrec` loads nothing else."""
+    """Imports what is public when it is first used, so that `import vidrec` loads nothing else."""
+    if name in _PARTS:
+        return importlib.import_module(f"vidrec.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'vidrec' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -19,7 +19,8 @@ from vidrec.train.loop import train
 def runs(tiny_config, tmp_path_factory):
     """Two folders of the same small run, of which the first was evaluated."""
     folder = tmp_path_factory.mktemp("runs")
-    train(tiny_config("tsn_resnet18", train__steps=4, train__eval_every=2), folder / "first", make_evaluator)
+    config = tiny_config("tsn_resnet18", train__steps=4, train__eval_every=2, eval__sampling="twice", eval__clips=2)
+    train(config, folder / "first", make_evaluator)
     shutil.copytree(folder / "first", folder / "second")
     assert cli.main(["eval", "--workdir", str(folder / "first")]) == 0
     return folder / "first", folder / "second"
@@ -54,6 +55,27 @@ def test_runs_beside_each_other(runs, tmp_path, capsys):
     assert "Confusion matrix of first" in page
     assert "Confusion matrix of second" not in page
     assert re.search(r'<th scope="col">second<small></small></th><th scope="col">first', page)
+
+
+def test_runs_that_were_evaluated_on_other_videos_and_at_other_steps(runs, tmp_path):
+    shutil.copytree(runs[0], tmp_path / "other")
+    path = tmp_path / "other/eval/scores.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    kept = {name: arrays[name][:5] for name in ("scores", "labels", "read", "video_ids", "logits")}
+    np.savez(path, **arrays | kept)
+    results = path.with_name("results.json")
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"step": 2}))
+    result = report([runs[0], tmp_path / "other"], out=tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count('class="network">first<') == 12
+    assert page.count('class="network">other<') == 5
+    assert "of 12, other" in page
+    assert "other was evaluated at step 2; its newest checkpoint is of 4." in result["notes"]
+    np.savez(path, **arrays | {"video_ids": np.array([f"elsewhere/{i}" for i in range(12)])})
+    result = report([tmp_path / "other"], out=tmp_path / "report.html")
+    assert result["clips"] == 0
+    assert "evaluated on other videos" in result["notes"][0]
 
 
 def test_clips_are_left_out_with_a_word_where_the_records_are_gone(runs, records, tmp_path):

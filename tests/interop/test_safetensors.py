@@ -85,8 +85,7 @@ def test_the_model_card_tells_what_the_run_knows(recognizer, tmp_path):
     for told in ("26 of split train", "8 steps of 8 clips", "jax 0.12", "top1 0.7500 on 12 videos, one view each."):
         assert told in text
     (tmp_path / "eval").mkdir()
-    result = {"top1": 0.5, "videos": 12, "split": "test", "clips": 10, "crops": 3}
+    result = {"top1": 0.5, "videos": 12, "split": "test", "step": 7, "clips": 10, "crops": 3}
     write_json(tmp_path / "eval" / "results.json", result)
-    assert (
-        "top1 0.5000 on 12 videos of split test, 10 x 3 views each." in write_model_card(exported, tmp_path).read_text()
-    )
+    told = "top1 0.5000 on 12 videos of split test, at step 7, 10 x 3 views each."  # not that of the file, step 3
+    assert told in write_model_card(exported, tmp_path).read_text()

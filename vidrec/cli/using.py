@@ -55,6 +55,8 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
         try:
             best = recognizer.predict(file).top(args.top)
         except VidrecError as error:  # one bad file of many; the others are still told
+            if len(files) == 1:
+                raise
             rows.append({"video": str(file), "error": str(error)})
             lines += [str(file), f"  {error}"]
             bad += 1

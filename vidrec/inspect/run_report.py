@@ -1,5 +1,6 @@
 """`vidrec report`: what runs came to, as one HTML file: results, curves, confusions, clips, cards."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from vidrec import config as configuration
-from vidrec.data.clips import EvalReader
+from vidrec.data.clips import ClipSpec, EvalReader
 from vidrec.errors import UsageError, VidrecError
+from vidrec.eval.evaluate import one_view
 from vidrec.eval.predict import Recognizer, load
 from vidrec.eval.scores import Evaluation
 from vidrec.files import atomic_write
@@ -71,6 +73,11 @@ def report(workdirs: Sequence[str | Path], *, out: str | Path | None = None, cli
         for run in runs
         if run.evaluation is None
     ]
+    notes += [
+        f"{run.name} was evaluated at step {run.result['step']}; its newest checkpoint is of {run.recognizer.step}."
+        for run in runs
+        if run.result.get("step", run.recognizer.step) != run.recognizer.step
+    ]
     versions = {name: number for name, number in card.versions().items() if number}
     text = page.report_page(
         title=f"vidrec: {', '.join(run.name for run in runs)}",
@@ -101,18 +108,24 @@ def read_run(workdir: str | Path, name: str) -> Run:
     evaluation = read_evaluation(folder / "eval") if (folder / "eval" / "scores.npz").exists() else None
     in_training = [row for row in metrics if row["kind"] == "eval"]
     result = evaluation.metrics() if evaluation else (in_training[-1] if in_training else {})
+    told = folder / "eval" / "results.json"
+    if evaluation and told.is_file():
+        result = {"step": json.loads(told.read_text(encoding="utf-8")).get("step", recognizer.step)} | result
     return Run(name, recognizer, metrics, card.last(folder), result, evaluation)
 
 
 def headline(runs: Sequence[Run]) -> str:
     """The finding in one sentence."""
-    told = [f"{run.name} {run.result['top1']:.1%}" for run in runs if "top1" in run.result]
+    told = [run for run in runs if "top1" in run.result]
     if not told:
         return "No run has been evaluated yet."
-    videos = next(run.result["videos"] for run in runs if "top1" in run.result)
-    return (
-        f"Of {videos:,} videos put into the right one of {len(runs[0].recognizer.classes)} classes: {', '.join(told)}."
+    counts = {run.result["videos"] for run in told}
+    each = ", ".join(
+        f"{run.name} {run.result['top1']:.1%}" + (f" of {run.result['videos']:,}" if len(counts) > 1 else "")
+        for run in told
     )
+    videos = f"{min(counts):,} videos" if len(counts) == 1 else "the videos each was evaluated on"
+    return f"Of {videos} put into the right one of {len(runs[0].recognizer.classes)} classes: {each}."
 
 
 def results_table(runs: Sequence[Run]) -> page.Table:
@@ -133,7 +146,7 @@ def results_table(runs: Sequence[Run]) -> page.Table:
             run.name,
             run.recognizer.config.model.name,
             count_parameters(run.recognizer.variables["params"]),
-            run.recognizer.step,
+            run.result.get("step", run.recognizer.step),
             *(run.result.get(key) for key in keys),
         ]
         for run in runs
@@ -217,16 +230,20 @@ def shown_clips(runs: Sequence[Run], count: int) -> tuple[list[page.ClipCard], l
     except VidrecError as error:
         return [], [f"Clips are left out, for the records cannot be opened: {error}"]
     numbers = {source.video_id(record): record for record in range(len(source))}
-    reader = EvalReader(source, recognizer.spec, 1, 1)
+    shown = [row for row in worth_seeing(scores, len(scores.video_ids)) if scores.video_ids[row] in numbers][:count]
+    if not shown:
+        return [], [f"Clips are left out: {told[0][0]} was evaluated on other videos than those of {source!r}."]
+    model = recognizer.model
+    reader = EvalReader(
+        source, ClipSpec.from_config(one_view(recognizer.config), model.num_frames, model.clip_length), 1, 1
+    )
     cards = []
-    for row in worth_seeing(scores, count):
+    for row in shown:
         video = scores.video_ids[row]
-        if video in numbers:
-            clip = np.array(reader(numbers[video]).clips)
-            picture = animation(drawn_over(recognizer, clip), fps=FPS, scale=1)
-            predictions = [_said(name, evaluation, video) for name, evaluation in told]
-            cards.append(page.ClipCard(picture, scores.classes[scores.labels[row]], predictions, note=video))
-    look = default_look(recognizer.model)
+        picture = animation(drawn_over(recognizer, np.array(reader(numbers[video]).clips)), fps=FPS, scale=1)
+        predictions = [said for name, evaluation in told for said in said_of(name, evaluation, video)]
+        cards.append(page.ClipCard(picture, scores.classes[scores.labels[row]], predictions, note=video))
+    look = default_look(model)
     return cards, [f"Over the clips: what `vidrec inspect --what {look}` shows of {told[0][0]}."]
 
 
@@ -246,6 +263,8 @@ def worth_seeing(evaluation: Evaluation, count: int) -> list[int]:
     return [*wrong, *(row for _, row in sorted(ranked, key=lambda pair: pair[0]))][:count]
 
 
-def _said(name: str, evaluation: Evaluation, video: str) -> page.Prediction:
-    scores = evaluation.scores[evaluation.video_ids.index(video)]
-    return page.Prediction(name, evaluation.classes[int(scores.argmax())], float(scores.max()))
+def said_of(name: str, evaluation: Evaluation, video: str) -> list[page.Prediction]:
+    """What a network says of a video; nothing where it was not evaluated on it, or could not read it."""
+    rows = [row for row, of in enumerate(evaluation.video_ids) if of == video and evaluation.read[row]]
+    best = [evaluation.scores[row] for row in rows[:1]]
+    return [page.Prediction(name, evaluation.classes[int(of.argmax())], float(of.max())) for of in best]

@@ -105,6 +105,7 @@ def _metrics(evaluation: dict[str, Any] | None) -> str:
         return "It was not evaluated here (`vidrec eval --workdir ...` does, before the export)."
     names = [name for name in ("top1", "top5", "mean_class") if name in evaluation]
     where = f" of split {evaluation['split']}" if "split" in evaluation else ""
+    where += f", at step {evaluation['step']}" if "step" in evaluation else ""
     views = (
         f", {evaluation['clips']} x {evaluation['crops']} views each" if "crops" in evaluation else ", one view each"
     )

@@ -58,7 +58,7 @@ def assert_equals_the_reference(operation, f1, f2, interpret=True, **options):
     [
         ((28, 28), 3, "float32", CODE),
         pytest.param((5, 3), 7, "float32", PAPER, marks=pytest.mark.slow),
-        ((4, 20), 3, "bfloat16", PAPER),
+        pytest.param((4, 20), 3, "bfloat16", PAPER, marks=pytest.mark.slow),
         pytest.param((3, 65), 1, "float32", CODE, marks=pytest.mark.slow),
     ],
 )
@@ -70,7 +70,7 @@ def test_match(size, patch, dtype, options):
     ("size", "patch", "dtype"),
     [
         ((4, 20), 3, "bfloat16"),
-        ((5, 3), 7, "float32"),
+        pytest.param((5, 3), 7, "float32", marks=pytest.mark.slow),
         pytest.param((3, 65), 1, "float32", marks=pytest.mark.slow),
     ],
 )
@@ -106,6 +106,7 @@ def test_a_pair_in_several_steps_of_which_the_last_is_cut(operation):
     assert_equals_the_reference(operation, *features(shape), patch=3)
 
 
+@pytest.mark.slow
 def test_without_any_score_nothing_moves():
     f1, f2 = features(SMALL)
     f1 = f1.at[0, 2, 3].set(0).at[1].set(0)

@@ -135,6 +135,7 @@ for checked in (True, False):  # a kernel cannot be in a shard_map that checks w
 """
 
 
+@pytest.mark.slow
 def test_each_device_of_a_mesh_has_its_own_pairs():
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     done = subprocess.run([sys.executable, "-c", CHILD], env=environment, capture_output=True, text=True, check=False)
