@@ -1,31 +1,12 @@
 """The demo does what the README says: the averaging network is at chance within mirrored pairs, the other is not."""
 
 import json
-from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-import vidrec.demo
 from vidrec.cli import main
-
-
-@pytest.mark.slow
-def test_a_small_demo_tells_and_reports(tmp_path, capsys, monkeypatch):
-    small = partial(vidrec.demo.demo, steps=2, train_per_family=8, eval_per_family=2)
-    monkeypatch.setattr(vidrec.demo, "demo", small)
-    assert main(["demo", "--workdir", str(tmp_path / "demo")]) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert list(result) == ["videos", "tsn", "stm", "seconds", "report"]
-    assert result["videos"] == 4 * (8 + 2 * 2)
-    for network in ("tsn", "stm"):
-        assert {name: 0 <= value <= 1 for name, value in result[network].items()} == dict.fromkeys(
-            ("top1", "pair_accuracy"), True
-        )
-    page = Path(result["report"])
-    assert page == tmp_path / "demo" / "report.html"
-    HTMLParser().feed(page.read_text())
 
 
 @pytest.mark.slow

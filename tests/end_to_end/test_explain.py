@@ -32,13 +32,13 @@ def test_hits_are_counted_where_the_squares_are():
 
 @pytest.mark.slow
 def test_maps_of_a_network_that_sees_motion_hit_what_moves(tmp_path):
-    result = explain(tmp_path / "out", networks=("tsn", "stm"), steps=50, train_clips=256, test_clips=32)
+    result = explain(tmp_path / "out", networks=("stm",), steps=50, train_clips=256, test_clips=32)
     assert json.loads((tmp_path / "out/explain.json").read_text()) == result
-    tsn, stm = (result["networks"][name] for name in ("tsn", "stm"))
-    assert stm["accuracy"] > tsn["accuracy"] + 0.2
+    stm = result["networks"]["stm"]
+    assert stm["accuracy"] > 0.6  # of frames alone no more than 0.5
     hit, still = stm["maps"]["cam cam"]["hit"], stm["maps"]["cam cam"]["still"]
     assert hit > 3 * still
-    assert hit > tsn["maps"]["cam cam"]["hit"] + 0.1
+    assert hit > 2 * stm["maps"]["cam cam"]["chance"]
     for what in ("cam", "motion"):
         assert (tmp_path / f"out/gallery/{what}.png").stat().st_size > 1000
 

@@ -17,7 +17,6 @@ from tests.end_to_end.runs import recipe
         pytest.param(0, "train:", signal.SIGINT, id="threads"),
         pytest.param(2, "parameters", signal.SIGINT, id="starting", marks=pytest.mark.slow),
         pytest.param(2, "train:", signal.SIGINT, id="processes", marks=pytest.mark.slow),
-        pytest.param(2, "train:", signal.SIGTERM, id="supervisor", marks=pytest.mark.slow),
     ],
 )
 def test_training(workers, moment, number, tiny_config, tmp_path):

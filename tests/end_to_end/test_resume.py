@@ -69,7 +69,7 @@ def test_a_longer_run_goes_on(whole, tiny_config, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [2])
 def test_loader_processes_change_nothing(workers, whole, tiny_config, tmp_path):
     straight(tiny_config(data__workers=workers), tmp_path / "workers")
     assert_same_run(whole, tmp_path / "workers")
