@@ -10,7 +10,7 @@ import pytest
 from vidrec import cli, config
 from vidrec.errors import UsageError, VidrecError
 from vidrec.inspect.peaks import Peak
-from vidrec.launch import account, compile, hlo, report
+from vidrec.launch import account, compile, hlo, report, worker
 from vidrec.models.registry import model_fields
 from vidrec.train.tasks import task_fields
 
@@ -25,19 +25,19 @@ def recipe(*overrides: str):
 
 
 def test_the_recipe_s_batch_or_eight_clips_a_device():
-    assert compile.batch_sizes(recipe(), 8, None) == {"train": 32, "eval": 64, "per_device": 4, "reason": ""}
-    large = compile.batch_sizes(recipe(), 256, None)
+    assert worker.batch_sizes(recipe(), 8, None) == {"train": 32, "eval": 64, "per_device": 4, "reason": ""}
+    large = worker.batch_sizes(recipe(), 256, None)
     assert (large["train"], large["eval"], large["per_device"]) == (2048, 2048, 8)
     assert "batch of 32 does not split over 256" in large["reason"]
-    assert compile.batch_sizes(recipe(), 8, 128)["per_device"] == 16
+    assert worker.batch_sizes(recipe(), 8, 128)["per_device"] == 16
     with pytest.raises(UsageError, match="multiple of 8"):
-        compile.batch_sizes(recipe(), 8, 100)
+        worker.batch_sizes(recipe(), 8, 100)
 
 
 def test_batches_keep_the_groups_of_the_norms_whole():
-    assert compile.unit(recipe()) == 8  # group:8
-    assert compile.unit(recipe("--config.model.bn=global")) == 1
-    assert compile.unit(recipe("--config.model.bn=group:4", "--config.train.accumulate=3")) == 12
+    assert worker.unit(recipe()) == 8  # group:8
+    assert worker.unit(recipe("--config.model.bn=global")) == 1
+    assert worker.unit(recipe("--config.model.bn=group:4", "--config.train.accumulate=3")) == 12
 
 
 @pytest.mark.parametrize(("most", "found"), [(40, 40), (47, 40), (48, 48), (7, 0), (8, 8), (200, 192)])
@@ -48,7 +48,7 @@ def test_the_largest_batch_is_found_by_bisection(most, found):
         tried.append(clips)
         return clips <= most
 
-    result = compile.largest(fits, 16, most >= 16, 8)
+    result = worker.largest(fits, 16, most >= 16, 8)
     assert result["per_device"] == found
     assert found <= most < result["too_many"] <= max(found + 8, found * 9 / 8 + 8)
     assert all(clips % 8 == 0 for clips in tried)

@@ -205,6 +205,7 @@ def stop_signals() -> Iterator[threading.Event]:
         return
 
     def stop(number: int, frame: Any) -> None:
+        """What a signal does."""
         del frame
         if event.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -149,6 +149,7 @@ def abstract_batch(program: Program, batch_size: int, *, train: bool = True) -> 
     split = batch_sharded(program.mesh)
 
     def array(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        """One of the batch's arrays, of which each clip has this shape."""
         return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=split)
 
     return Batch(array(clips, jnp.uint8), array((), jnp.int32), array((), jnp.int32), array((), jnp.bool_))

@@ -230,6 +230,7 @@ def _same_shapes(one: Any, other: Any) -> bool:
 
 def _check_same_shapes(loaded: Any, wanted: Any, where: str) -> None:
     def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        """Of every array, by its path."""
         leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
         return {path_of(path): leaf.shape for path, leaf in leaves}
 

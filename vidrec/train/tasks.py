@@ -54,6 +54,7 @@ def supervised(model: Network, config: FrozenConfigDict) -> Task:
     refuse_untrained_head(model, "supervised")
 
     def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
+        """Cross-entropy, running statistics, metrics."""
         color, network = jax.random.split(key)
         clips, own = mixed(pixels(batch.clips, config, color), config, jax.random.fold_in(key, 2))
         output, statistics = forward(model, variables, clips, network)
@@ -82,6 +83,7 @@ def tss(model: Network, config: FrozenConfigDict, *, weight: float = 0.1) -> Tas
         raise UsageError(f"task.weight is {weight}, but must be more than 0; without TSS, set model.tss=none")
 
     def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
+        """Eq. 8, running statistics, metrics."""
         color, network = jax.random.split(key)
         output, statistics = forward(model, variables, pixels(batch.clips, config, color), network)
         action = class_loss(output.logits, batch.label, config)
@@ -131,6 +133,7 @@ def order(
     permutations = permutation_set(model.num_frames, cast(Any, model).num_orders, rule=rule)
 
     def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
+        """Eq. 14, running statistics, metrics."""
         color, draw, network = jax.random.split(key, 3)
         clips = pixels(batch.clips, config, color)
         orders, number = draw_orders(draw, permutations, len(clips))
