@@ -21,20 +21,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from ml_collections import FrozenConfigDict
 
+from experiments.training import train_small
 from vidrec.data.convert import convert
 from vidrec.data.video import write_mp4
 from vidrec.demo import get_config
-from vidrec.eval.evaluate import make_evaluator
 from vidrec.eval.order import chance
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import write_json
 from vidrec.inspect.looking import inspect_video, looks_at
 from vidrec.inspect.maps import Maps
-from vidrec.models.registry import model_fields
-from vidrec.train.loop import train
-from vidrec.train.tasks import task_fields
 
 FRAMES, SIZE, SQUARE, SPEED = 8, 32, 8, 2  # pixels; SPEED in pixels a frame
 DIRECTIONS = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}  # (rows, columns) a frame
@@ -42,7 +38,10 @@ FORWARD = ("right", "down")
 CHANGES: dict[str, dict[str, Any]] = {  # of the demo's networks: a cell of stage 2 is as large as a step
     "tcm": {"tcm_stages": (2,), "tcm_patch": 5, "tempos": ("fast",)}, "direcformer": {"num_orders": 1000}
 }  # fmt: skip
-TASKS: dict[str, dict[str, Any]] = {"direcformer": {"guided_weight": 5.0}}
+# What teaches DirecFormer the order in so few steps; experiments.order_tempo compares it with others.
+TASKS: dict[str, dict[str, Any]] = {"direcformer": {"guided_weight": 5.0, "diagonal": 0, "guided_clips": "shuffled"}}
+OPTIM = {"direcformer": {"lr": 0.004}}
+STEPS = {"direcformer": 300}
 NETWORKS = ("tsn", "stm", "tcm", "tefe", "ttsn", "direcformer")
 # network -> the maps that are asked, by look and name
 ASKED: dict[str, tuple[tuple[str, str], ...]] = {
@@ -123,20 +122,12 @@ def make_records(folder: Path, directions: tuple[str, ...], train_clips: int, te
 
 
 def train_network(name: str, records: Path, run: Path, seed: int, steps: int | None) -> Recognizer:
-    """Trains one of the demo's networks; `steps` None takes the demo's number."""
+    """Trains one of the demo's networks; `steps` None takes its own number."""
     config = get_config(name)
-    config.seed = seed
     config.model.update(CHANGES.get(name, {}))
     config.task.update(TASKS.get(name, {}))
-    config.data.records = str(records)
-    steps = steps or config.train.steps
-    config.train.update(steps=steps, eval_every=steps, checkpoint_every=steps)
-    config.optim.warmup_steps = min(config.optim.warmup_steps, steps // 2)
-    for section, fields in ((config.model, model_fields), (config.task, task_fields)):
-        section.update({field: value for field, value in fields(section.name).items() if field not in section})
-    if not train(FrozenConfigDict(config), run, make_evaluator).finished:
-        raise KeyboardInterrupt
-    return load(run)
+    config.optim.update(OPTIM.get(name, {}))
+    return load(train_small(config, run, records, seed=seed, steps=steps or STEPS.get(name)))
 
 
 def cells(corner: Int[np.ndarray, "*n 2"], height: int, width: int) -> Bool[np.ndarray, "*n {height} {width}"]:
@@ -234,7 +225,7 @@ def explain(
     """Runs everything below `out`, which must not be there yet or be empty.
 
     Args:
-      steps: of each network's training; None takes the demo's.
+      steps: of each network's training; None takes its own.
 
     Returns:
       {"networks": {name: {"accuracy", "maps": {"look map": {"hit", "still", "chance"}}, ...}}, "pictures", "seconds"}.

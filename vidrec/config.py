@@ -164,13 +164,26 @@ def load(
     """
     path, _, arg = spec.partition(":")
     config = _run_get_config(path, arg)
-    check(config, path)  # before overrides: a slip in the file is reported as the file's
+    return completed(config, overrides, where=path, model_fields=model_fields, task_fields=task_fields)
+
+
+def completed(
+    config: ConfigDict,
+    overrides: Sequence[str] = (),
+    *,
+    where: str = "config",
+    model_fields: FieldsOf | None = None,
+    task_fields: FieldsOf | None = None,
+) -> FrozenConfigDict:
+    """What `load` makes of a recipe's `config`, which `where` names in errors; that itself stays as it is."""
+    config = config.copy_and_resolve_references()
+    check(config, where)  # before overrides: a slip in the file is reported as the file's
     named = {"model": model_fields, "task": task_fields}
     for section, fields_of in named.items():
         if fields_of:
-            _complete(section, config[section], path, fields_of, overrides)
+            _complete(section, config[section], where, fields_of, overrides)
     _override(config, overrides)
-    check(config, path, model_fields=model_fields, task_fields=task_fields)
+    check(config, where, model_fields=model_fields, task_fields=task_fields)
     return FrozenConfigDict(config)
 
 

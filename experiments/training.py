@@ -1,0 +1,30 @@
+"""Training of the experiments' small networks."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from vidrec.config import completed
+from vidrec.eval.evaluate import make_evaluator
+from vidrec.models.registry import model_fields
+from vidrec.train.loop import train
+from vidrec.train.tasks import task_fields
+
+
+def train_small(config: ConfigDict, run: Path, records: Path, *, seed: int = 0, steps: int | None = None) -> Path:
+    """Trains from a recipe, or goes on; returns the run's folder.
+
+    Args:
+      steps: of the training, at whose end alone it is evaluated and saved; None takes the recipe's.
+
+    Raises:
+      KeyboardInterrupt: it was asked to stop before the end.
+    """
+    config = config.copy_and_resolve_references()
+    config.seed, config.data.records = seed, str(records)
+    length: int = steps or config.train.steps
+    config.train.update(steps=length, eval_every=length, checkpoint_every=length)
+    config.optim.warmup_steps = min(config.optim.warmup_steps, length // 2)
+    if not train(completed(config, model_fields=model_fields, task_fields=task_fields), run, make_evaluator).finished:
+        raise KeyboardInterrupt
+    return run
