@@ -92,7 +92,7 @@ def draw(seed: int, splits: tuple[str, ...]) -> list[Video]:
         rng = np.random.default_rng([seed, label])
         splits_of_clips = [split for split in splits for _ in range(_PER_CLASS[split])]
         kind = toy_draw.FAMILIES[family]
-        clips = toy_draw.draw(kind, len(splits_of_clips), _SIZE, rng, clutter=False)
+        clips = toy_draw.draw(kind, len(splits_of_clips), _SIZE, rng)
         orders = kind.orders(len(clips), rng)[:, which]
         for split, clip, order in zip(splits_of_clips, clips, orders, strict=True):
             videos.append(Video(label, split, len(videos), clip[order].repeat(2, 0)))

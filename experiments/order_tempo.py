@@ -57,7 +57,7 @@ def draw(folder: Path, seed: int) -> Path:
             family = toy_draw.FAMILIES[name]
             for split, count in SPLITS.items():
                 rng = np.random.default_rng([seed, number, list(SPLITS).index(split)])
-                clips = toy_draw.draw(family, count, SIZE, rng, clutter=False)
+                clips = toy_draw.draw(family, count, SIZE, rng)
                 for clip, order in zip(clips, family.orders(count, rng)[:, 0], strict=True):
                     path = folder / split / name / f"{len(rows):04d}.mp4"
                     path.parent.mkdir(parents=True, exist_ok=True)

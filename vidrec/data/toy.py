@@ -18,13 +18,15 @@ import numpy as np
 from vidrec.data import toy_draw
 from vidrec.data.pool import Progress, Tick, run_tasks, usable_cores
 from vidrec.data.remote import RemotePath, place
-from vidrec.data.toy_draw import FAMILIES
+from vidrec.data.toy_draw import FAMILIES, PLAIN, Scene
 from vidrec.data.video import write_mp4
 from vidrec.errors import UsageError, VidrecError, did_you_mean
 from vidrec.files import atomic_write, write_json
 
 LEVELS = {"demo": ("horiz", "scale", "order", "tempo"), "benchmark": tuple(FAMILIES)}
-"""Level -> the families in it. `benchmark` also has clutter behind the action."""
+"""Level -> the families in it."""
+SCENES = {"demo": PLAIN, "benchmark": Scene(clutter=4, distractors=1, shake=0.02)}
+"""Level -> what is in the pictures beside the action."""
 
 SPLITS = ("train", "test")
 HOLD = 2
@@ -149,7 +151,7 @@ def _write_clips(task: _Task, tick: Tick) -> None:
     place = list(FAMILIES).index(task.family)
     rng = np.random.default_rng([task.seed, place, SPLITS.index(task.split), task.first])
     clips = task.last - task.first
-    pixels = toy_draw.draw(family, clips, task.size, rng, clutter=task.level == "benchmark")
+    pixels = toy_draw.draw(family, clips, task.size, rng, SCENES[task.level])
     orders = family.orders(clips, rng)
     for clip in range(clips):
         for which in _orders_shown(task.split, task.first + clip):

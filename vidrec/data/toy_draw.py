@@ -16,8 +16,8 @@ FRAMES = 8
 _RAMP = np.linspace(0, 1, FRAMES, dtype=np.float32)
 _BACKGROUND_CELLS, _BACKGROUND_LEVEL = 4, 0.45
 _JITTER, _NOISE, _FLICKER = 0.01, 0.03, 0.02
+_FARTHEST = 2  # deviations that a shaken camera is off at most
 _NOISE_CELLS = 32  # noise has this resolution, so that it is as strong at half the picture size
-_CLUTTER = 4
 
 Image = Float32[np.ndarray, "n t h w"]
 Values = Float32[np.ndarray, "n t"]
@@ -40,6 +40,23 @@ class Family:
     orders: Callable[[int, np.random.Generator], Int[np.ndarray, "n 2 t"]]
 
 
+class Scene(NamedTuple):
+    """What is in the pictures beside the action.
+
+    Attributes:
+      clutter: small shapes that stand still behind it.
+      distractors: shapes of its kind that cross the picture behind it, any way, at a speed of their own.
+      shake: standard deviation of the camera's place in each frame, as a fraction of the picture.
+    """
+
+    clutter: int = 0
+    distractors: int = 0
+    shake: float = 0.0
+
+
+PLAIN = Scene()
+
+
 class Grid(NamedTuple):
     """Coordinates of the pixels' centres, `[h, w]`, from 0 to 1; x to the right, y downwards."""
 
@@ -57,7 +74,7 @@ class Sprites(NamedTuple):
 
 
 def draw(
-    family: Family, clips: int, size: int, rng: np.random.Generator, *, clutter: bool
+    family: Family, clips: int, size: int, rng: np.random.Generator, scene: Scene = PLAIN
 ) -> UInt8[np.ndarray, "n t h w 3"]:
     """Draws the distinct frames of some clips of a family, in the order of its first class.
 
@@ -66,19 +83,22 @@ def draw(
       clips: how many.
       size: height and width in pixels.
       rng: all randomness comes from it.
-      clutter: put small shapes that do not move behind the action.
+      scene: what else is in the pictures.
 
     Returns:
       uint8 RGB `[clips, FRAMES, size, size, 3]`.
     """
-    centres = (np.arange(size, dtype=np.float32) + 0.5) / size
+    margin = int(np.ceil(_FARTHEST * scene.shake * size))
+    whole = size + 2 * margin
+    centres = (np.arange(-margin, size + margin, dtype=np.float32) + 0.5) / size
     grid = Grid(*np.meshgrid(centres, centres))
-    picture = _background(clips, size, rng)[:, None]
-    if clutter:
-        picture = _draw_clutter(picture, grid, rng)
+    picture = _background(clips, whole, rng)[:, None]
+    picture = _draw_clutter(picture, grid, scene.clutter, rng)
+    picture = _draw_distractors(picture, grid, scene.distractors, rng)
     sprites = family.move(_sprites(clips, rng), rng)
     x, y = _about(grid, sprites)
     picture = _paint(picture, family.shape(x, y, sprites, rng), _stripes(x, y, rng))
+    picture = _shaken(picture, scene.shake * size, margin, rng)
     picture = picture * (1 + _normal(rng, _FLICKER, clips, FRAMES, 1, 1, 1)) + _noise(clips, size, rng)
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
 
@@ -116,14 +136,36 @@ def _stripes(x: Image, y: Image, rng: np.random.Generator) -> Float32[np.ndarray
     return first * weight + second * (1 - weight)
 
 
-def _draw_clutter(picture: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
+def _draw_clutter(picture: np.ndarray, grid: Grid, shapes: int, rng: np.random.Generator) -> np.ndarray:
     clips = len(picture)
-    for _ in range(_CLUTTER):
+    for _ in range(shapes):
         x, y = _uniform(rng, 0, 1, 2, clips, 1)
         sprites = Sprites(x, y, _uniform(rng, 0.03, 0.08, clips, 1), np.zeros_like(x))
         distance = _disk_or_square(*_about(grid, sprites), sprites, rng)
         picture = _paint(picture, distance, _uniform(rng, 0.3, 1, clips, 1, 1, 1, 3))
     return picture
+
+
+def _draw_distractors(picture: np.ndarray, grid: Grid, shapes: int, rng: np.random.Generator) -> np.ndarray:
+    clips = len(picture)
+    for _ in range(shapes):
+        start, end = _uniform(rng, 0.1, 0.9, 2, 2, clips, 1)
+        x, y = start + (end - start) * _RAMP
+        sprites = Sprites(x, y, _uniform(rng, 0.08, 0.13, clips, 1).repeat(FRAMES, 1), np.zeros_like(x))
+        about = _about(grid, sprites)
+        picture = _paint(picture, _disk_or_square(*about, sprites, rng), _stripes(*about, rng))
+    return picture
+
+
+def _shaken(picture: np.ndarray, deviation: float, margin: int, rng: np.random.Generator) -> np.ndarray:
+    """What a camera sees of the picture, in whole pixels, that is in another place in each frame."""
+    if not margin:
+        return picture
+    size = picture.shape[2] - 2 * margin
+    places = np.clip(np.rint(_normal(rng, deviation, *picture.shape[:2], 2)).astype(int), -margin, margin) + margin
+    rows, columns = (places[..., axis, None] + np.arange(size) for axis in (0, 1))
+    seen = np.take_along_axis(picture, rows[..., None, None], axis=2)
+    return np.take_along_axis(seen, columns[:, :, None, :, None], axis=3)
 
 
 def _paint(picture: np.ndarray, distance: Image, colour: np.ndarray) -> np.ndarray:
