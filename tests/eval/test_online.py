@@ -2,21 +2,25 @@
 
 import io
 import json
+import shutil
 import sys
+import weakref
 
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from tests.end_to_end.runs import damage
 from tests.eval.recognizers import drawn, fresh, save
 from tests.models.families import CLASSES, IMAGE_SIZE, make
 from vidrec.cli import main
 from vidrec.data.records import open_records
 from vidrec.errors import VidrecError
-from vidrec.eval.online import SHARES, Latencies, Online, evaluate_online
-from vidrec.eval.parts import halve
+from vidrec.eval.halves import halve
+from vidrec.eval.online import Latencies, Online
 from vidrec.eval.predict import Recognizer
+from vidrec.inspect.online_results import SHARES, online_run, taken_frames, watch_all
 
 # What each network knows of a frame alone.
 KEPT = {"tsn": "stem to stage 3", "ttsn-tsn": "stem to stage 3", "tdn": "", "direcformer": ""}
@@ -146,7 +150,7 @@ def test_networks_that_nobody_here_knows_are_looked_at_too(recognizer):
 
 
 def test_evaluation_counts_what_was_known_at_each_share(run, online, recognizer, records, tmp_path):
-    result, text = evaluate_online(run, split="test[:3]", every=2, out=str(tmp_path / "out"))
+    result, text = online_run(run, split="test[:3]", every=2, out=str(tmp_path / "out"))
     source = open_records(records, "test[:3]")
     right = []
     for record, label in enumerate(source.labels):
@@ -158,6 +162,24 @@ def test_evaluation_counts_what_was_known_at_each_share(run, online, recognizer,
     assert list(result["latency_ms"]) == ["p50", "p90", "p99"]
     assert json.loads((tmp_path / "out" / "online.json").read_text()) == result
     assert f"top1 {result['top1']:.4f}" in text
+
+
+def test_evaluation_holds_one_frame_at_a_time(records):
+    """What was seen is let go, so that a video may be of any length."""
+    source, seen = open_records(records, "test"), []
+    for frame in taken_frames(source, 1, 5):
+        seen.append((weakref.ref(frame), frame.copy()))
+        assert sum(alive() is not None for alive, _ in seen) <= 2  # this one, and the loop's last
+    np.testing.assert_array_equal([frame for _, frame in seen], source.decode_frames(1, [0, 5, 10]))
+
+
+def test_videos_that_cannot_be_read_are_counted(online, records, tmp_path):
+    folder = shutil.copytree(records, tmp_path / "records")
+    damage(folder, "test", [1])
+    found = watch_all(online, open_records(folder, "test[:3]"), 6)
+    assert (len(found.right), found.unreadable) == (2, [open_records(records, "test").video_id(1)])
+    with pytest.raises(VidrecError, match=r"no video of .* can be read"):
+        watch_all(online, open_records(folder, "test[1:2]"), 6)
 
 
 def piped(monkeypatch, capsys, data: bytes, *arguments):

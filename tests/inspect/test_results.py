@@ -11,12 +11,13 @@ from PIL import Image
 
 from tests.end_to_end.runs import straight
 from vidrec.cli import main
+from vidrec.data.records import open_records
 from vidrec.errors import UsageError, VidrecError
 from vidrec.eval.scores import Evaluation
 from vidrec.eval.statistics import share_interval
 from vidrec.inspect.render import confusion_png
 from vidrec.inspect.rescore import rescore
-from vidrec.inspect.results import counted, evaluate_run, read_evaluation, write_evaluation
+from vidrec.inspect.results import counts_of, evaluate_run, read_evaluation, write_evaluation
 
 CLASSES = ("push left", "push right", "wave")
 
@@ -38,7 +39,7 @@ def drawn(seed, ids=None, logits=True):
 
 
 def saved(evaluation, folder):
-    write_evaluation(evaluation, counted(evaluation), folder)
+    write_evaluation(evaluation, counts_of(evaluation), folder)
     return folder
 
 
@@ -58,25 +59,30 @@ def test_what_was_written_is_read_again(tmp_path):
         read_evaluation(tmp_path)
 
 
-def test_everything_is_counted():
+def test_everything_is_counts_of():
     evaluation = drawn(0)
-    found = counted(evaluation, top=(1, 2))
+    found = counts_of(evaluation, top=(1, 2))
     assert found["top2"] == evaluation.top(2)
     assert found["intervals"]["top2"] == share_interval(evaluation.correct(2))
     wrong = evaluation.scores.argmax(1) != evaluation.labels
     assert sum(pair["videos"] for pair in found["confused"]) == wrong.sum() > 0
-    assert list(counted(evaluation)["intervals"]) == ["top1"]  # of three classes, top-5 says nothing
+    assert list(counts_of(evaluation)["intervals"]) == ["top1"]  # of three classes, top-5 says nothing
     with pytest.raises(UsageError, match="--top 3 tells nothing of 3 classes"):
-        counted(evaluation, top=(3,))
+        counts_of(evaluation, top=(3,))
 
 
 def test_scores_are_counted_again_in_another_average(tmp_path):
     evaluation = drawn(0)
     folder = saved(evaluation, tmp_path / "one")
-    assert rescore([folder])[0] == {"from": [str(folder)], **counted(evaluation)}
+    assert rescore([folder])[0] == {"from": [str(folder)], **counts_of(evaluation)}
     again, _ = rescore([folder], average="logits", out=str(tmp_path / "again"))
-    assert again == {"from": [str(folder)], "average": "logits", **counted(evaluation.averaged("logits"))}
+    assert again == {"from": [str(folder)], "average": "logits", **counts_of(evaluation.averaged("logits"))}
     np.testing.assert_array_equal(read_evaluation(tmp_path / "again").scores, evaluation.averaged("logits").scores)
+
+
+def test_views_are_averaged_in_known_ways_only():
+    with pytest.raises(UsageError, match=r"'sofmax', but must be one of .*did you mean 'softmax'"):
+        drawn(0).averaged("sofmax")
 
 
 def test_an_ensemble_and_the_mean_of_splits(tmp_path):
@@ -121,17 +127,26 @@ def test_names_of_the_most_confused_stand_below_the_matrix():
     assert np.abs(same.astype(int) - np.asarray(plain.convert("L"))).mean() < 2
 
 
-def test_a_protocol_by_its_name(run, capsys):
-    command = ["eval", "--workdir", str(run), "--out", str(run / "three"), "--json"]
+def test_a_protocol_by_its_name(run, records, capsys):
+    """It has a folder of its own, and its numbers can be traced to the records and the frames that were seen."""
+    command = ["eval", "--workdir", str(run), "--json"]
     assert main([*command, "--protocol", "timesformer", "--crops", "3"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["protocol"], result["clips"], result["crops"], result["average"]) == ("timesformer", 1, 3, "logits")
-    evaluation = read_evaluation(run / "three")
+    assert (result["frames"], result["num_frames"], result["resize"], result["picture"]) == ("even", 4, [16], [16, 16])
+    assert result["digest"] == open_records(records, "test").digest
+    folder = run / "eval/timesformer"
+    evaluation = read_evaluation(folder)
+    assert evaluation.logits is not None
     assert evaluation.logits.shape == (12, 3, 2)
     assert result["top1"] == evaluation.top(1)
-    by_hand, _ = evaluate_run(run, crops=3, average="logits", out=str(run / "by hand"))
-    assert by_hand["top1"] == result["top1"]  # records of this run are as large as the protocol makes them
-    assert main(["eval", "--from", str(run / "three"), "--average", "softmax", "--json"]) == 0
+    with pytest.raises(UsageError, match=re.escape(f"no scores in {run}: give {folder}")):
+        read_evaluation(run)
+    assert main([*command, "--crops", "3", "--average", "logits"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert (plain["frames"], "protocol" in plain) == ("segment", False)
+    assert json.loads((folder / "results.json").read_text())["protocol"] == "timesformer"
+    assert main(["eval", "--from", str(folder), "--average", "softmax", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["top1"] == evaluation.averaged("softmax").top(1)
 
@@ -149,6 +164,10 @@ def test_a_protocol_by_its_name(run, capsys):
         ("--workdir {run} --order --crops 3", "--crops has no effect with --order"),
         ("--workdir {run} --tempo 1..8 --protocol stm30", "--protocol has no effect with --tempo"),
         ("--workdir {run} --tempo 0..8", "such as 1..8"),
+        ("--workdir {run} --tempo=", "such as 1..8"),
+        ("--from {run} --coordinator host:1", "--coordinator has no effect with --from"),
+        ("--workdir {run} --online --process 0", "--process has no effect with --online"),
+        ("--workdir {run} --top 0", "--top 0 tells nothing of 2 classes"),
         ("--workdir {run} --online --batch-size 3", "--batch-size has no effect with --online"),
         ("--workdir {run} --workdir {run} --order", "several runs are for --tempo"),
         ("--workdir {run} --every 3", "--every has no effect with a plain evaluation"),

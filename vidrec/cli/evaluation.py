@@ -9,11 +9,12 @@ from vidrec.eval.protocols import PROTOCOLS
 
 _DATA = ("records", "split", "batch_size", "step", "out")
 _VIEWS = ("protocol", "clips", "crops", "sampling", "full_resolution", "average", "top")
+_HOSTS = ("coordinator", "processes", "process")
 _TAKEN = {  # by each way to evaluate, the options that have an effect
-    "": (*_DATA, *_VIEWS),
+    "": (*_DATA, *_VIEWS, *_HOSTS),
     "saved": ("combine", "average", "top", "out"),
-    "order": _DATA,
-    "tempo": _DATA,
+    "order": (*_DATA, *_HOSTS),
+    "tempo": (*_DATA, *_HOSTS),
     "online": ("records", "split", "step", "every", "out"),
 }
 
@@ -21,7 +22,7 @@ _TAKEN = {  # by each way to evaluate, the options that have an effect
 def add_eval(verbs: Any) -> None:
     """Adds `vidrec eval`."""
     parser = add_verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --protocol stm30")
-    parser.add_argument("--workdir", action="append", help="folder of the run; again: more runs, for --tempo")
+    parser.add_argument("--workdir", action="append", help="folder of the run; with --tempo repeat it to compare runs")
     _add_data(parser.add_argument_group("what is evaluated, and where it goes"))
     _add_views(parser.add_argument_group("how the clips of a video are cut and averaged"))
     _add_ways(parser.add_argument_group("other ways to evaluate").add_mutually_exclusive_group())
@@ -31,7 +32,7 @@ def add_eval(verbs: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--every", type=int, metavar="N", help="with --online: take one frame of N")
     add_hosts(parser)
-    rows = (f"  {name:17}{one.clips:2} x {one.crops}  {one.source}" for name, one in PROTOCOLS.items())
+    rows = (f"  {name:20}{one.clips:2} x {one.crops}  {one.source}" for name, one in PROTOCOLS.items())
     parser.epilog = "\n".join((parser.epilog or "", "protocols (clips x crops):", *rows))
 
 
@@ -40,7 +41,7 @@ def _add_data(group: Any) -> None:
     group.add_argument("--split", help="split to evaluate (default: the one of the run)")
     group.add_argument("--batch-size", type=int, help="clips of a global batch")
     group.add_argument("--step", type=int, help="checkpoint (default: the newest)")
-    group.add_argument("--out", help="folder to write (default: WORKDIR/eval)")
+    group.add_argument("--out", help="folder to write (default: WORKDIR/eval, or WORKDIR/eval/PROTOCOL)")
 
 
 def _add_views(group: Any) -> None:
@@ -76,8 +77,8 @@ def _add_ways(group: Any) -> None:
 
 
 def _eval(args: argparse.Namespace) -> tuple[Any, str]:
-    way = next((way for way in _TAKEN if way and getattr(args, way)), "")
-    options = _options(args, way)
+    way = next((way for way in _TAKEN if way and getattr(args, way) not in (None, False)), "")
+    options = {name: value for name, value in _options(args, way).items() if name not in _HOSTS}
     if way == "saved":
         from vidrec.inspect.rescore import rescore
 
@@ -91,7 +92,7 @@ def _eval(args: argparse.Namespace) -> tuple[Any, str]:
     if way == "order":
         from vidrec.inspect.order_results import order_run as run
     elif way == "online":
-        from vidrec.eval.online import evaluate_online as run
+        from vidrec.inspect.online_results import online_run as run
     else:
         from vidrec.inspect.results import evaluate_run as run
     return run(args.workdir[0], **options)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from vidrec.errors import UsageError, VidrecError
+from vidrec.ranges import check_choice
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,12 @@ def _rows_of(first: Evaluation, other: Evaluation) -> Int[np.ndarray, " n"]:
 
 
 def average(logits: Float[np.ndarray, "n v k"], how: str) -> Float[np.ndarray, "n k"]:
-    """Scores of each video from those of its views: "softmax", or "logits" (see `config.eval.average`)."""
+    """Scores of each video from those of its views: "softmax", or "logits" (see `config.eval.average`).
+
+    Raises:
+      UsageError: another `how`.
+    """
+    check_choice("eval.average", how)
     each = softmax if how == "softmax" else np.float64
     mean = np.zeros((len(logits), logits.shape[2]))
     for view in range(logits.shape[1]):  # one by one: all views of all videos at once would need a lot of memory

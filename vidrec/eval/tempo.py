@@ -22,7 +22,7 @@ def parse_strides(text: str) -> tuple[int, ...]:
     else:
         strides = tuple(int(part) for part in text.split(",") if part.strip().isdigit())
     if not strides or 0 in strides or (not ends and len(set(strides)) < text.count(",") + 1):
-        raise UsageError(f"--tempo {text}: give strides of 1 and more, each once, such as 1..8 or 1,2,4")
+        raise UsageError(f"--tempo {text!r}: give strides of 1 and more, each once, such as 1..8 or 1,2,4")
     return tuple(sorted(strides))
 
 

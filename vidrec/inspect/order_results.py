@@ -1,49 +1,39 @@
 """`vidrec eval --order`: whether a run's network uses the order of frames, and the order that its attention tells."""
 
+import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import jax
 import numpy as np
 
 from vidrec.eval.order import LONGEST, chance, no_attention
 from vidrec.eval.predict import load
 from vidrec.eval.reordered import WAYS, Reordered, evaluate_reordered
 from vidrec.eval.statistics import mean_interval, share_interval, sign_test
-from vidrec.files import atomic_write, write_json
-from vidrec.inspect.results import about, changed, placed
+from vidrec.inspect.prepared import Choices, changed_config, is_lead, prepare, results_folder, write_results
 
 UNLIKELY = 0.05  # a difference that chance makes less often than this counts as one
 
 
 def order_run(
-    workdir: str | Path,
-    *,
-    records: str | None = None,
-    split: str | None = None,
-    batch_size: int | None = None,
-    step: int | None = None,
-    out: str | None = None,
+    workdir: str | Path, *, step: int | None = None, out: str | None = None, **choices: Unpack[Choices]
 ) -> tuple[dict[str, Any], str]:
     """Evaluates a run's network on one clip of each video, in order, shuffled, reversed and frozen.
 
     Where the network has an attention in time, the order of the shuffled frames is read off it, too (DirecFormer,
-    Eq. 15). Options that are None are those of the run. Writes to `out` (default WORKDIR/eval): order.json and
-    order.npz (orders and, where there is one, attention).
+    Eq. 15). Writes to `out` (default WORKDIR/eval): order.json and order.npz (orders and, where there is one,
+    attention).
 
     Returns:
       (results as for JSON, text for a terminal)
     """
     recognizer = load(workdir, step=step)
-    config = changed(recognizer.config, workdir, {}, records=records, split=split, batch_size=batch_size)
-    source, mesh, variables = placed(recognizer, config)
-    with jax.set_mesh(mesh):
-        show = jax.process_index() == 0
-        found = evaluate_reordered(recognizer.model, variables, source, config, mesh, show=show)
-    result = about(recognizer, workdir, config) | order_counts(found)
-    folder = Path(out or Path(workdir) / "eval")
-    if jax.process_index() == 0:
-        write_order(found, result, folder)
+    run = prepare(recognizer, changed_config(recognizer.config, workdir, {}, **choices))
+    with run.on_devices() as (mesh, variables):
+        found = evaluate_reordered(recognizer.model, variables, run.source, run.config, mesh, show=is_lead())
+    result = run.facts(workdir) | run.clip_facts() | order_counts(found)
+    folder = results_folder(workdir, out)
+    write_results(folder, "order", result, {"order.npz": order_arrays(found)})
     why = "" if found.attention is not None else no_attention(recognizer.model)
     return result, f"{order_text(result, why)}\nMaps and orders: {folder}"
 
@@ -68,15 +58,14 @@ def order_counts(found: Reordered) -> dict[str, Any]:
     return result
 
 
-def write_order(found: Reordered, result: dict[str, Any], folder: Path) -> None:
-    """Writes order.json and order.npz."""
-    folder.mkdir(parents=True, exist_ok=True)
+def order_arrays(found: Reordered) -> bytes:
+    """What order.npz holds."""
     arrays = {"video_ids": np.array(found.evaluations["normal"].video_ids), "orders": found.orders, "read": found.read}
     if found.attention is not None:
         arrays["attention"] = found.attention
-    with atomic_write(folder / "order.npz") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    write_json(folder / "order.json", result)
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()
 
 
 def order_text(result: dict[str, Any], why: str = "") -> str:

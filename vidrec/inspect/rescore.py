@@ -8,7 +8,8 @@ import numpy as np
 
 from vidrec.errors import UsageError
 from vidrec.eval.scores import Evaluation, ensemble
-from vidrec.inspect.results import counted, evaluation_text, given, read_evaluation, write_evaluation
+from vidrec.inspect.prepared import without_none
+from vidrec.inspect.results import counts_of, evaluation_text, read_evaluation, write_evaluation
 
 COMBINATIONS = ("ensemble", "splits")
 
@@ -43,13 +44,13 @@ def rescore(
     evaluations = [read_evaluation(folder) for folder in folders]
     if average:
         evaluations = [evaluation.averaged(average) for evaluation in evaluations]
-    result = {"from": [str(folder) for folder in folders], **given(combine=combine, average=average)}
+    result = {"from": [str(folder) for folder in folders], **without_none(combine=combine, average=average)}
     if combine == "splits":
         if out:
             raise UsageError("--out has no effect with --combine splits: there is no single set of scores to write")
         return mean_of_splits(evaluations, result, top)
     evaluation = ensemble(evaluations) if combine else evaluations[0]
-    result |= counted(evaluation, top)
+    result |= counts_of(evaluation, top)
     if out:
         write_evaluation(evaluation, result, Path(out))
     return result, evaluation_text(evaluation, result, Path(out) if out else None)
@@ -67,7 +68,7 @@ def mean_of_splits(
         raise UsageError("these evaluations are of other classes, or of another order of them: they are no splits")
     if len({frozenset(evaluation.video_ids) for evaluation in evaluations}) < len(evaluations):
         raise UsageError("two of these evaluations are of the same videos: they are no splits, but an ensemble")
-    each = [counted(evaluation, top) for evaluation in evaluations]
+    each = [counts_of(evaluation, top) for evaluation in evaluations]
     names = [name for name in each[0] if name.startswith("top")] + ["mean_class"]
     values = {name: [counts[name] for counts in each] for name in names}
     means = {name: float(np.mean(several)) for name, several in values.items()}

@@ -4,16 +4,14 @@ import csv
 import io
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import FrozenConfigDict
 
-from vidrec.config import check
-from vidrec.data.records import TFRecordSource
 from vidrec.errors import UsageError, VidrecError
 from vidrec.eval.evaluate import evaluate
 from vidrec.eval.predict import Recognizer, load
@@ -22,9 +20,16 @@ from vidrec.eval.scores import Evaluation
 from vidrec.eval.statistics import BINS, calibration, most_confused, share_interval
 from vidrec.files import atomic_write, write_json
 from vidrec.inspect.charts import curves_svg
+from vidrec.inspect.prepared import (
+    Choices,
+    Prepared,
+    changed_config,
+    is_lead,
+    prepare,
+    results_folder,
+    without_none,
+)
 from vidrec.inspect.render import confusion_csv, confusion_png
-from vidrec.train.sharding import at_rest, check_batch, make_mesh
-from vidrec.train.start import open_split
 
 VIEWS = ("clips", "crops", "sampling", "full_resolution", "average")  # fields of config.eval
 
@@ -32,8 +37,6 @@ VIEWS = ("clips", "crops", "sampling", "full_resolution", "average")  # fields o
 def evaluate_run(
     workdir: str | Path,
     *,
-    records: str | None = None,
-    split: str | None = None,
     protocol: str | None = None,
     clips: int | None = None,
     crops: int | None = None,
@@ -41,94 +44,69 @@ def evaluate_run(
     full_resolution: bool | None = None,
     average: str | None = None,
     top: Sequence[int] = (),
-    batch_size: int | None = None,
     step: int | None = None,
     out: str | None = None,
+    **choices: Unpack[Choices],
 ) -> tuple[dict[str, Any], str]:
     """Evaluates a run's network on a split; options that are None are those of the run.
 
-    Writes to `out` (default WORKDIR/eval): results.json, scores.npz, per_class.csv, confusion.csv, confusion.png,
-    calibration.svg.
+    Writes to `out` (default WORKDIR/eval, by a protocol WORKDIR/eval/PROTOCOL): results.json, scores.npz,
+    per_class.csv, confusion.csv, confusion.png, calibration.svg.
 
     Args:
-      protocol: a name of vidrec.eval.protocols; it sets how clips are cut and averaged.
+      protocol: a name of vidrec.eval.protocols; it sets which frames are seen, how they are cut and averaged.
       top: of each k, the share of videos whose class is among the k best; () is 1, and 5 of more than five classes.
 
     Returns:
       (results as for JSON, text for a terminal)
 
     Raises:
-      UsageError: an option contradicts the protocol, or does not fit the data.
+      UsageError: an option contradicts the protocol, does not fit the data, or the network has no such protocol.
     """
     recognizer = load(workdir, step=step)
-    views = given(clips=clips, crops=crops, sampling=sampling, full_resolution=full_resolution, average=average)
-    named = find_protocol(protocol, views).fields(recognizer.config.data.image_size) if protocol else {"eval": views}
-    config = changed(recognizer.config, workdir, named, records=records, split=split, batch_size=batch_size)
+    views = without_none(clips=clips, crops=crops, sampling=sampling, full_resolution=full_resolution, average=average)
+    fields = find_protocol(protocol, views).fields(recognizer.config.data.image_size) if protocol else {"eval": views}
+    run = prepare(recognizer, changed_config(recognizer.config, workdir, fields, **choices))
+    if protocol:
+        check_protocol(protocol, run)
     top = ranks(top, len(recognizer.classes))  # before hours of work
-    evaluation = evaluate_recognizer(recognizer, config)
-    result = about(recognizer, workdir, config) | given(protocol=protocol)
-    result |= {name: config.eval[name] for name in VIEWS} | counted(evaluation, top)
-    folder = Path(out or Path(workdir) / "eval")
-    if jax.process_index() == 0:
+    evaluation = evaluate_prepared(run)
+    result = run.facts(workdir) | without_none(protocol=protocol) | run.clip_facts()
+    result |= {name: run.config.eval[name] for name in VIEWS} | counts_of(evaluation, top)
+    folder = results_folder(workdir, out, protocol or "")
+    if is_lead():
         write_evaluation(evaluation, result, folder)
     return result, evaluation_text(evaluation, result, folder)
 
 
-def changed(
-    config: FrozenConfigDict,
-    workdir: str | Path,
-    fields: dict[str, dict[str, Any]],
-    *,
-    records: str | None = None,
-    split: str | None = None,
-    batch_size: int | None = None,
-) -> FrozenConfigDict:
-    """A run's configuration with other data and other fields, by section and name; checked."""
-    new = ConfigDict(config.to_dict())
-    new.data.update(given(records=records, eval_split=split))
-    new.eval.update(given(batch_size=batch_size))
-    for section, values in fields.items():
-        new[section].update(values)
-    check(new, str(workdir))
-    return FrozenConfigDict(new)
+def check_protocol(protocol: str, run: Prepared) -> None:
+    """Raises UsageError where the network cannot be tested so: by its frames, or by the size of its pictures."""
+    model = run.recognizer.model
+    try:
+        spec = run.spec
+        if spec.picture != run.recognizer.spec.picture:
+            clips = jax.ShapeDtypeStruct((1, spec.frames, *spec.picture, 3), np.float32)
+            jax.eval_shape(partial(model.apply, train=False), run.recognizer.variables, clips)
+    except VidrecError as error:
+        raise UsageError(f"protocol {protocol} cannot be had for this network: {error}") from None
 
 
-def evaluate_recognizer(recognizer: Recognizer, config: FrozenConfigDict, *, show: bool = True) -> Evaluation:
-    """Evaluates on all devices.
+def evaluate_recognizer(recognizer: Recognizer, config: FrozenConfigDict) -> Evaluation:
+    """Evaluates on all devices, with the records and views of a configuration.
 
     Raises:
       UsageError: the records have other classes than the network.
     """
-    source, mesh, variables = placed(recognizer, config)
-    with jax.set_mesh(mesh):
-        return evaluate(recognizer.model, variables, source, config, mesh, show=show and jax.process_index() == 0)
+    return evaluate_prepared(prepare(recognizer, config))
 
 
-def placed(recognizer: Recognizer, config: FrozenConfigDict) -> tuple[TFRecordSource, Mesh, dict[str, Any]]:
-    """The evaluation split, the mesh of all devices, and the weights on it; use them below `jax.set_mesh(mesh)`.
-
-    Raises:
-      UsageError: the records have other classes than the network, or a batch does not split over the devices.
-    """
-    source = open_split(config, config.data.eval_split)
-    if tuple(source.classes) != recognizer.classes:
-        raise UsageError(
-            f"{config.data.records} has other classes ({len(source.classes)}), or another order of them, than the "
-            f"network was trained on ({len(recognizer.classes)}): evaluate on the records of that data set"
-        )
-    mesh = make_mesh(config.mesh)
-    check_batch(config.eval.batch_size, mesh, "--batch-size")
-    variables = jax.device_get(recognizer.variables)
-    with jax.set_mesh(mesh):
-        return source, mesh, jax.device_put(variables, at_rest(variables, mesh))
+def evaluate_prepared(run: Prepared) -> Evaluation:
+    """Evaluates on all devices."""
+    with run.on_devices() as (mesh, variables):
+        return evaluate(run.recognizer.model, variables, run.source, run.config, mesh, show=is_lead())
 
 
-def about(recognizer: Recognizer, workdir: str | Path, config: FrozenConfigDict) -> dict[str, Any]:
-    """What was evaluated, on what: the first fields of every result."""
-    return {"workdir": str(workdir), "step": recognizer.step, "split": config.data.eval_split}
-
-
-def counted(evaluation: Evaluation, top: Sequence[int] = ()) -> dict[str, Any]:
+def counts_of(evaluation: Evaluation, top: Sequence[int] = ()) -> dict[str, Any]:
     """All that is counted from scores, as for JSON: metrics, 95 % intervals, calibration, classes most confused.
 
     Intervals are Wilson's, of the shares of single videos; the calibration error has 15 bins (see
@@ -182,6 +160,8 @@ def write_evaluation(evaluation: Evaluation, result: dict[str, Any], folder: Pat
 def read_evaluation(folder: str | Path) -> Evaluation:
     """The evaluation whose scores.npz is in `folder`, as `write_evaluation` wrote it, or in `folder`/eval.
 
+    Evaluations by protocols lie in folders of their own, below `folder`/eval.
+
     Raises:
       UsageError: no scores there. VidrecError: they are damaged, or of an older version.
     """
@@ -189,7 +169,9 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         (path for path in (Path(folder, "scores.npz"), Path(folder, "eval/scores.npz")) if path.is_file()), None
     )
     if path is None:
-        raise UsageError(f"there are no scores in {folder}: give a folder that `vidrec eval` wrote, or a run's")
+        below = sorted(str(path.parent) for path in Path(folder).glob("eval/*/scores.npz"))
+        hint = f"give {' or '.join(below)}" if below else "give a folder that `vidrec eval` wrote, or a run's"
+        raise UsageError(f"there are no scores in {folder}: {hint}")
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
@@ -255,17 +237,16 @@ def evaluation_text(evaluation: Evaluation, result: dict[str, Any], folder: Path
 
 
 def names_of(workdirs: Sequence[str | Path]) -> list[str]:
-    """What each run is called: the last part of its folder, or all that they do not have in common."""
+    """What each run is called: the last part of its folder, or all that they do not have in common.
+
+    Raises:
+      UsageError: a run is given twice.
+    """
     paths = [Path(folder).resolve() for folder in workdirs]
-    if len(set(paths)) < len(paths):
-        raise UsageError("a run is given twice")
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
+        raise UsageError(f"a run is given twice: {twice}")
     names = [path.name for path in paths]
     if len(set(names)) == len(names):
         return names
-    above = Path(os.path.commonpath(paths))
+    above = Path(os.path.commonpath([path.parent for path in paths]))
     return [str(path.relative_to(above)) for path in paths]
-
-
-def given(**options: Any) -> dict[str, Any]:
-    """The options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}

@@ -2,31 +2,36 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import jax
 from ml_collections import FrozenConfigDict
 
 from vidrec.errors import UsageError
-from vidrec.eval.predict import Recognizer, load
+from vidrec.eval.predict import load
 from vidrec.eval.statistics import share_interval
 from vidrec.eval.tempo import evaluate_tempo
-from vidrec.files import atomic_write, write_json
 from vidrec.inspect.charts import curves_svg
-from vidrec.inspect.results import about, changed, names_of, placed
+from vidrec.inspect.prepared import (
+    Choices,
+    Prepared,
+    changed_config,
+    is_lead,
+    prepare,
+    results_folder,
+    write_results,
+)
+from vidrec.inspect.results import names_of
 
 
 def tempo_run(
     workdirs: Sequence[str | Path],
     strides: tuple[int, ...],
     *,
-    records: str | None = None,
-    split: str | None = None,
-    batch_size: int | None = None,
     step: int | None = None,
     out: str | None = None,
+    **choices: Unpack[Choices],
 ) -> tuple[dict[str, Any], str]:
-    """Evaluates the networks of runs at each stride (TCM-Net, Fig. 4); options that are None are those of the runs.
+    """Evaluates the networks of runs at each stride (TCM-Net, Fig. 4).
 
     Writes tempo.json and tempo.svg, the figure, to `out` (default, of a single run: WORKDIR/eval).
 
@@ -38,33 +43,28 @@ def tempo_run(
     """
     if len(workdirs) > 1 and out is None:
         raise UsageError("the figure of several runs is of none of them: say by --out where it goes")
-    recognizers = [load(workdir, step=step) for workdir in workdirs]
+    names, recognizers = names_of(workdirs), [load(workdir, step=step) for workdir in workdirs]
     classes = recognizers[0].classes
     if any(recognizer.classes != classes for recognizer in recognizers):
         raise UsageError("these runs know other classes than the first: a figure is of one set of classes")
     runs = {}
-    for name, workdir, recognizer in zip(names_of(workdirs), workdirs, recognizers, strict=True):
-        config = changed(recognizer.config, workdir, {}, records=records, split=split, batch_size=batch_size)
-        runs[name] = about(recognizer, workdir, config) | measured(recognizer, config, strides)
+    for name, workdir, recognizer in zip(names, workdirs, recognizers, strict=True):
+        run = prepare(recognizer, changed_config(recognizer.config, workdir, {}, **choices))
+        runs[name] = run.facts(workdir) | tempo_counts(run, strides)
     result = {"strides": list(strides), "chance": 1 / len(classes), "runs": runs}
-    folder = Path(out or Path(workdirs[0]) / "eval")
-    if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "tempo.json", result)
-        with atomic_write(folder / "tempo.svg") as file:
-            file.write(tempo_svg(result).encode())
+    folder = results_folder(workdirs[0], out)
+    write_results(folder, "tempo", result, {"tempo.svg": tempo_svg(result).encode()})
     return result, f"{tempo_text(result)}\nFigure: {folder / 'tempo.svg'}"
 
 
-def measured(recognizer: Recognizer, config: FrozenConfigDict, strides: tuple[int, ...]) -> dict[str, Any]:
+def tempo_counts(run: Prepared, strides: tuple[int, ...]) -> dict[str, Any]:
     """The accuracies of one network, as for JSON; intervals of 95 %."""
-    source, mesh, variables = placed(recognizer, config)
-    with jax.set_mesh(mesh):
-        show = jax.process_index() == 0
-        found = evaluate_tempo(recognizer.model, variables, source, config, mesh, strides, show=show)
+    with run.on_devices() as (mesh, variables):
+        model = run.recognizer.model
+        found = evaluate_tempo(model, variables, run.source, run.config, mesh, strides, show=is_lead())
     correct = [found[stride].correct() for stride in strides]
     return {
-        "trained": trained_at(config),
+        "trained": trained_at(run.config),
         "videos": int(found[strides[0]].read.sum()),
         "unreadable": len(found[strides[0]].unreadable),
         "top1": [float(right.mean()) for right in correct],
