@@ -4,35 +4,25 @@ Networks see the same videos, whose classes come in mirrored pairs: the same fra
 frames and cannot tell a pair apart; the others model time and can: STM, or with --all one of each paper.
 """
 
-import os
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-import vidrec
 from vidrec.config import base, parse_arg
 from vidrec.data.convert import convert
-from vidrec.data.toy import HOLD, make_toy, toy_pairs
+from vidrec.data.toy import make_toy, toy_pairs
 from vidrec.data.verify import verify
-from vidrec.data.video import read_video
 from vidrec.errors import VidrecError
-from vidrec.eval.evaluate import Evaluation, make_evaluator
-from vidrec.eval.predict import Recognizer, load
-from vidrec.files import atomic_write
+from vidrec.eval.evaluate import make_evaluator
+from vidrec.eval.scores import Evaluation
 from vidrec.inspect import page
-from vidrec.inspect.render import animation
-from vidrec.inspect.results import evaluate_recognizer, write_evaluation
-from vidrec.inspect.run_report import curves
+from vidrec.inspect.results import evaluate_run
+from vidrec.inspect.run_report import Fact, Run, read_run, write_report
 from vidrec.models.registry import model_fields
 from vidrec.progress import Progress
 from vidrec.train.loop import train
-from vidrec.train.report import read_metrics
-from vidrec.train.state import count_parameters
 from vidrec.train.tasks import task_fields
 
 
@@ -136,7 +126,6 @@ def demo(
     """
     started = time.monotonic()
     records, videos = make_records(workdir, seed, train_per_family, eval_per_family)
-    recognizers, evaluations = {}, {}
     for network in networks:
         config = get_config(network)
         config.seed = seed
@@ -144,19 +133,13 @@ def demo(
         config.data.records = str(records)
         for section, fields in ((config.model, model_fields), (config.task, task_fields)):
             section.update({field: value for field, value in fields(section.name).items() if field not in section})
-        run = workdir / network
-        if not train(FrozenConfigDict(config), run, make_evaluator).finished:
+        if not train(FrozenConfigDict(config), workdir / network, make_evaluator).finished:
             raise KeyboardInterrupt
-        recognizers[network] = load(run)
-        evaluations[network] = evaluate_recognizer(recognizers[network], recognizers[network].config)
-        write_evaluation(evaluations[network], evaluations[network].metrics(), run / "eval")
-    results = {name: scores(evaluation) for name, evaluation in evaluations.items()}
-    report = workdir / "report.html"
-    cards = fresh_clips(workdir, seed, recognizers)
-    with atomic_write(report) as file:
-        file.write(make_report(workdir, results, recognizers, evaluations, cards).encode())
-    seconds = round(time.monotonic() - started, 1)
-    return {"videos": videos, **results, "seconds": seconds, "report": str(report)}
+        evaluate_run(workdir / network)
+    runs = [read_run(workdir / network, network.upper()) for network in networks]
+    results = {network: scores(run.evaluation) for network, run in zip(networks, runs, strict=True) if run.evaluation}
+    report = write_demo_report(workdir, runs, results)
+    return {"videos": videos, **results, "seconds": round(time.monotonic() - started, 1), "report": report}
 
 
 def make_records(workdir: Path, seed: int, train_per_family: int, eval_per_family: int) -> tuple[Path, int]:
@@ -183,53 +166,23 @@ def scores(evaluation: Evaluation) -> dict[str, float]:
     return {"top1": round(evaluation.top(1), 4), "pair_accuracy": round(evaluation.pair_accuracy(toy_pairs()), 4)}
 
 
-def fresh_clips(workdir: Path, seed: int, recognizers: dict[str, Recognizer]) -> list[page.ClipCard]:
-    """Draws one new video of each class and lets every network say what it is."""
-    folder = workdir / "fresh"
-    make_toy(folder, seed=seed + 1, train_per_family=2, eval_per_family=1, workers=1)
-    cards = []
-    for pair in toy_pairs():
-        for name in pair:
-            path = folder / "test" / name.replace(" ", "_") / "0000.mp4"
-            predictions = []
-            for network, recognizer in recognizers.items():
-                predicted, score = recognizer.predict(path).top(1)[0]
-                predictions.append(page.Prediction(network.upper(), predicted, score))
-            video = read_video(path)
-            picture = animation(video.array()[::HOLD], fps=video.fps / HOLD, scale=1)
-            cards.append(page.ClipCard(picture, name, predictions))
-    return cards
-
-
-def make_report(
-    workdir: Path,
-    results: dict[str, dict[str, float]],
-    recognizers: dict[str, Recognizer],
-    evaluations: dict[str, Evaluation],
-    cards: list[page.ClipCard],
-) -> str:
-    """The HTML page."""
-    columns = [
-        page.Column("network"),
-        page.Column("sees"),
-        page.Column("top-1", ".1%", bar=True, level=1 / len(toy_pairs()) / 2),
-        page.Column("within mirrored pairs", ".1%", bar=True, level=0.5),
-        page.Column("parameters", ",d"),
-    ]
-    rows = [
-        [n.upper(), TOYS[n].sees, r["top1"], r["pair_accuracy"], count_parameters(recognizers[n].variables["params"])]
-        for n, r in results.items()
-    ]
-    confusions = [page.Confusion(n.upper(), e.confusion(), e.classes) for n, e in evaluations.items()]
-    return page.report_page(
+def write_demo_report(workdir: Path, runs: list[Run], results: dict[str, dict[str, float]]) -> str:
+    """Writes report.html, with what is particular to these networks and videos; gives its path."""
+    within = page.Column("within mirrored pairs", ".1%", bar=True, level=0.5)
+    told = write_report(
+        runs,
+        workdir / "report.html",
         title="vidrec demo",
-        intro=headline(results),
-        table=page.Table(columns, rows, caption=f"{len(next(iter(evaluations.values())).labels)} evaluation videos."),
-        curves=curves([(name.upper(), read_metrics(workdir / name / "metrics.jsonl")) for name in results]),
-        confusions=confusions,
-        clips=cards,
-        footer=page.Footer(command=f"vidrec demo --workdir {workdir}", versions=_versions(), notes=_NOTES),
+        finding=headline(results),
+        command=f"vidrec demo --workdir {workdir}",
+        clips=len(toy_pairs()) * 2,
+        columns=[
+            Fact(page.Column("sees"), lambda run: TOYS[run.name.lower()].sees),
+            Fact(within, lambda run: results[run.name.lower()]["pair_accuracy"]),
+        ],
+        notes=_NOTES,
     )
+    return told["report"]
 
 
 def headline(results: dict[str, dict[str, float]]) -> str:
@@ -243,12 +196,5 @@ def headline(results: dict[str, dict[str, float]]) -> str:
 
 _NOTES = (
     "The videos were drawn, written as H.264 files, converted to TFRecords of JPEG frames and read back by the input "
-    "pipeline that real data sets go through.",
-    "The clips at the end were drawn after training, with another seed.",
+    "pipeline that real data sets go through. No network was trained on those that are evaluated and shown.",
 )
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("jax", "flax", "optax", "grain")}
-    device = f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores"
-    return {"vidrec": vidrec.__version__, "python": platform.python_version(), **packages, "device": device}

@@ -145,6 +145,15 @@ def test_distinct_frames_are_counted_timed_and_repeated_without_end(format):
     np.testing.assert_array_equal(shown[:, 1::2, 1::2], frames)
 
 
+def test_webp_of_a_quality_is_smaller_and_close():
+    ramp = np.linspace(0, 255, 64)
+    noise = np.random.default_rng(0).normal(0, 6, (3, 64, 64, 3))
+    frames = np.clip(ramp[None, None, :, None] + noise, 0, 255).astype(np.uint8)
+    data = animation(frames, fps=8, scale=1, quality=80)
+    assert len(data) < len(animation(frames, fps=8, scale=1)) / 3
+    assert abs(played(data)[0].astype(int) - frames).mean() < 8
+
+
 def test_gif_stays_close_with_one_palette_for_all_frames():
     ramp = np.linspace(0, 255, 32).astype(np.uint8)
     frames = np.stack(
@@ -183,6 +192,7 @@ def test_caption_adds_a_strip_with_the_place_in_the_clip_and_leaves_the_picture_
         (np.zeros((2, 4, 4, 3), np.uint8), {"fps": float("nan")}, "fps=nan"),
         (np.zeros((2, 4, 4, 3), np.uint8), {"fps": 60, "format": "gif"}, "at most 50"),
         (np.zeros((2, 4, 4, 3), np.uint8), {"scale": 0}, "scale=0"),
+        (np.zeros((2, 4, 4, 3), np.uint8), {"quality": 80, "format": "gif"}, "quality=80"),
     ],
 )
 def test_what_cannot_be_animated_is_refused(frames, options, message):

@@ -1,17 +1,26 @@
 """The report of runs: what stands in it is what their folders hold."""
 
+import base64
+import io
 import json
 import re
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
+from tests.inspect.browser import CHROMIUM, browser
 from vidrec import cli
 from vidrec.errors import UsageError
 from vidrec.eval.evaluate import make_evaluator
+from vidrec.eval.predict import load
 from vidrec.eval.scores import Evaluation
-from vidrec.inspect.run_report import names_of, report, worth_seeing
+from vidrec.inspect.charts import escape
+from vidrec.inspect.looking import overlay_of
+from vidrec.inspect.results import confused_lines, names_of, read_evaluation
+from vidrec.inspect.run_clips import worth_seeing
+from vidrec.inspect.run_report import report
 from vidrec.train.loop import train
 
 
@@ -40,6 +49,64 @@ def test_a_run_is_told_as_its_folder_has_it(runs, tmp_path):
     assert page.count('<article class="card clip">') == result["clips"] == 4
     assert page.count('alt="Confusion matrix of first') == 1
     assert "Training loss" in page
+    for name, videos, accuracy in read_evaluation(first).per_class():
+        assert f'<tr><th scope="row">{name}</th><td class="number" data-title="videos">{videos}</td>' in page
+        assert f'data-title="first">{accuracy:.1%}<' in page
+    for line in confused_lines(read_evaluation(first)):
+        assert f"<li>{escape(line)}</li>" in page
+    assert '<td data-title="clips x crops">2 x 1, twice</td>' in page
+
+
+def test_clips_are_seen_with_what_the_network_looks_at(runs, video_list, tmp_path):
+    report([runs[0]], out=tmp_path / "report.html", clips=1)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    (video,) = re.findall(r'<p class="note">(.*?)</p>', page)
+    (picture,) = re.findall(r'class="moving" src="data:image/webp;base64,(.*?)"', page)
+    network = load(runs[0])
+    overlay = overlay_of(network, video_list / f"{video}.mp4")
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as film:
+        frames = np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)])
+    assert frames.shape == overlay.shape
+    assert np.abs(frames.astype(int) - overlay).mean() < 8  # two lossy codecs lie between
+    plain = network.clip(video_list / f"{video}.mp4").repeat(8, 1).repeat(8, 2)
+    assert np.abs(plain.astype(int) - overlay).mean() > 16
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_a_browser_shows_it_on_a_phone_and_on_a_desk_and_by_keyboard(runs, tmp_path):
+    path = tmp_path / "report.html"
+    report(runs, out=path, clips=2)
+    with browser(tmp_path / "profile") as page:
+        for width in (360, 1280):
+            page.open(path, width)
+            assert page.value("document.documentElement.scrollWidth") == width  # nothing runs out to the right
+            shot = page.shot()
+            assert (np.abs(shot - shot[0, 0]).max(-1) > 60).any(1)[:800].mean() > 0.3  # text from the top on
+        images = "Promise.all([...document.images].map(one => {one.loading = 'eager'; return one.decode()}))"
+        assert page.value(f"{images}.then(() => true)")
+        for kind, count in ((".charts svg", 3), (".matrices img", 1), (".clip .moving", 2), (".clip .still", 2)):
+            assert page.value(f"document.querySelectorAll('{kind}').length") == count
+        focused = []
+        for _ in range(4):
+            page.press("Tab", 9)
+            focused.append(page.value("document.activeElement.ariaLabel ?? document.activeElement.type"))
+        assert focused == ["Results", "Each class", "checkbox", "Runs"]
+        page.value("document.querySelector('.hold input').focus()")
+        page.press(" ", 32, " ")
+        visible = "getComputedStyle(document.querySelector('.clip .{}')).display"
+        assert [page.value(visible.format(kind)) for kind in ("still", "moving")] == ["block", "none"]
+        assert page.complaints == []
+        assert page.requests == [path.as_uri()] * 2
+
+
+def test_runs_that_were_evaluated_otherwise_are_told(runs, tmp_path):
+    """Accuracies of different protocols do not compare."""
+    shutil.copytree(runs[0], tmp_path / "other")
+    results = tmp_path / "other/eval/results.json"
+    written = json.loads(results.read_text()) | {"protocol": "stm30", "clips": 10, "crops": 3, "sampling": "uniform"}
+    results.write_text(json.dumps(written))
+    result = report([runs[0], tmp_path / "other"], out=tmp_path / "report.html", clips=0)
+    assert result["notes"] == ["Accuracies are of different views: first 2 x 1, twice; other 10 x 3, stm30, uniform."]
 
 
 def test_runs_beside_each_other(runs, tmp_path, capsys):
@@ -95,8 +162,9 @@ def test_the_surest_mistakes_come_first_and_then_each_class_in_turn():
     scores = np.stack([np.where(said == k, sure, 1 - sure) for k in (0, 1)], axis=1)
     read = np.array([True] * 6 + [False])
     evaluation = Evaluation(scores, labels, read, list("abcdefg"), ("x", "y"))
-    assert worth_seeing(evaluation, 2) == [0, 4]
-    assert worth_seeing(evaluation, 10) == [0, 1, 4, 2, 5, 3]
+    assert worth_seeing(evaluation, 2, "abcdefg") == [0, 4]
+    assert worth_seeing(evaluation, 10, "abcdefg") == [0, 1, 4, 2, 5, 3]
+    assert worth_seeing(evaluation, 2, "bcd") == [1, 2]
 
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path):

@@ -11,12 +11,13 @@ from jaxtyping import Int
 from PIL import Image, ImageSequence
 
 from vidrec.inspect.charts import Point, assign_slots, curves_svg, escape, marker
+from vidrec.inspect.page_style import STYLE
 from vidrec.inspect.render import DENSITY, confusion_png
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the result table.
+    """A column of a table.
 
     Attributes:
       title: its heading.
@@ -33,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """The result table: one row per network, its name in the first cell; None or NaN shows as a dash."""
+    """A table: what a row is about, such as a network or a class, in its first cell; None or NaN shows as a dash."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[str | float | None]]
@@ -54,38 +55,46 @@ class Curves:
 
 @dataclass(frozen=True)
 class Confusion:
-    """The confusion matrix `[K, K]` of one network (rows: true class), and a sentence under it."""
+    """The confusion matrix `[K, K]` of one network (rows: true class), and lines under it, such as what is confused."""
 
     network: str
     matrix: Int[np.ndarray, "k k"]
     classes: Sequence[str]
-    caption: str = ""
+    lines: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one network says about a clip: a class, and its score in [0, 1]."""
+    """What one network says of a clip.
+
+    Attributes:
+      network: its name.
+      predicted: a class.
+      score: of that class, in [0, 1].
+      picture: the clip as the network sees it, animated WebP, GIF or PNG, as from `render.animation`.
+    """
 
     network: str
     predicted: str
     score: float
+    picture: bytes
 
 
 @dataclass(frozen=True)
 class ClipCard:
-    """A clip in the gallery.
+    """A clip: its true class, what networks say of it in the order of the table, and a few words about it."""
 
-    Attributes:
-      picture: animated WebP, GIF or PNG, as from `render.animation` (scale 1 is enough: the page enlarges it).
-      true_class: its class.
-      predictions: by network, in the order of the table.
-      note: a few words about the clip.
-    """
-
-    picture: bytes
     true_class: str
     predictions: Sequence[Prediction]
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Clips, and a sentence above them: which they are, and what is drawn over them."""
+
+    clips: Sequence[ClipCard]
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,8 @@ def report_page(
     table: Table | None = None,
     curves: Sequence[Curves] = (),
     confusions: Sequence[Confusion] = (),
-    clips: Sequence[ClipCard] = (),
+    classes: Table | None = None,
+    gallery: Gallery | None = None,
     cards: Table | None = None,
     footer: Footer | None = None,
 ) -> str:
@@ -113,7 +123,8 @@ def report_page(
     Args:
       title: of the document.
       intro: the finding in one sentence, shown as the headline.
-      table, curves, confusions, clips, cards, footer: the parts, top to bottom; `cards` has a column for each run.
+      table, curves, confusions, classes, gallery, cards, footer: the parts, top to bottom; `classes` has a row for each
+        class, `cards` a column for each run.
 
     Returns:
       An HTML document with pictures inside; its policy forbids the browser every request.
@@ -127,7 +138,8 @@ def report_page(
         _section("Results", _table("Results", table, slots)) if table else "",
         _section("Training", _grid("charts", [_chart(chart, slots) for chart in curves])),
         _section("What is taken for what", _grid("matrices", [_confusion(each, slots) for each in confusions])),
-        _section("Clips", _HOLD + _grid("clips", [_clip(clip) for clip in clips])) if clips else "",
+        _section("Each class", _folded(classes, _table("Each class", classes, slots))) if classes else "",
+        _section("Clips", _gallery(gallery)) if gallery and gallery.clips else "",
         _section("Runs", _table("Runs", cards, slots)) if cards else "",
         _footer(footer) if footer else "",
     ]
@@ -136,7 +148,7 @@ def report_page(
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         f'<header>\n<h1>{escape(title)}</h1>\n<p class="finding">{escape(intro)}</p>\n</header>\n'
         f"<main>\n{''.join(parts[:-1])}</main>\n{parts[-1]}</body>\n</html>\n"
     )
@@ -161,6 +173,13 @@ def _table(label: str, table: Table, slots: Mapping[str, int]) -> str:
         f'<div class="wide" role="region" aria-label="{label}" tabindex="0">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{caption}"
     )
+
+
+def _folded(table: Table, content: str) -> str:
+    """A long table, to be opened by who wants it."""
+    if len(table.rows) <= _LONG:
+        return content
+    return f"<details><summary>{len(table.rows)} rows</summary>{content}</details>"
 
 
 def _heading(column: Column) -> str:
@@ -215,12 +234,12 @@ def _chart(chart: Curves, slots: Mapping[str, int]) -> str:
 def _confusion(confusion: Confusion, slots: Mapping[str, int]) -> str:
     light, dark = (confusion_png(confusion.matrix, confusion.classes, theme=t) for t in ("light", "dark"))
     width, height = (side // DENSITY for side in Image.open(io.BytesIO(light)).size)
-    caption = f"<p>{escape(confusion.caption)}</p>" if confusion.caption else ""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in confusion.lines)
     return (
         f'<figure class="card"><h3>{_swatch(confusion.network, slots)}</h3><picture>'
         f'<source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
         f'<img src="{_data(light)}" width="{width}" height="{height}" alt="{escape(_in_words(confusion))}">'
-        f"</picture><figcaption>{caption}</figcaption></figure>"
+        f"</picture><figcaption>{f'<ul>{lines}</ul>' if lines else ''}</figcaption></figure>"
     )
 
 
@@ -236,25 +255,28 @@ def _in_words(confusion: Confusion) -> str:
     return words + "."
 
 
+def _gallery(gallery: Gallery) -> str:
+    about = f'<p class="caption">{escape(gallery.about)}</p>\n' if gallery.about else ""
+    return about + _HOLD + _grid("clips", [_clip(clip) for clip in gallery.clips])
+
+
 def _clip(clip: ClipCard) -> str:
-    picture = Image.open(io.BytesIO(clip.picture))
-    size, words = f'width="{picture.width}" height="{picture.height}"', escape(clip.true_class)
     note = f'<p class="note">{escape(clip.note)}</p>' if clip.note else ""
-    verdicts = "".join(_verdict(prediction, clip.true_class) for prediction in clip.predictions)
-    return (
-        '<article class="card clip"><div class="pictures">'
-        f'<img class="still" src="{_data(_still(picture))}" {size} alt="Four frames of a clip of {words}">'
-        f'<img class="moving" src="{_data(clip.picture)}" {size} alt="Clip of {words}" loading="lazy"></div>'
-        f"<div><h3>{escape(clip.true_class)}</h3>{note}</div><ul>{verdicts}</ul></article>"
-    )
+    seen = "".join(_seen(prediction, clip.true_class) for prediction in clip.predictions)
+    return f'<article class="card clip"><h3>{escape(clip.true_class)}</h3>{note}<ul>{seen}</ul></article>'
 
 
-def _verdict(prediction: Prediction, true_class: str) -> str:
+def _seen(prediction: Prediction, true_class: str) -> str:
+    """The clip as one network sees it, and what it says."""
     kind, mark = ("right", "✓") if prediction.predicted == true_class else ("wrong", "✗")
+    picture, network = Image.open(io.BytesIO(prediction.picture)), escape(prediction.network)
+    size, words = f'width="{picture.width}" height="{picture.height}"', f"{escape(true_class)} as {network} sees it"
     return (
-        f'<li class="{kind}"><span class="verdict">{mark} {kind}</span> <span class="network">'
-        f"{escape(prediction.network)}</span> <span>{escape(prediction.predicted)}</span> "
-        f'<span class="score">{prediction.score:.0%}</span></li>'
+        f'<li class="{kind}">'
+        f'<img class="still" src="{_data(_still(picture))}" {size} alt="Four frames of a clip of {words}">'
+        f'<img class="moving" src="{_data(prediction.picture)}" {size} alt="Clip of {words}" loading="lazy">'
+        f'<span class="network">{network}</span> <span class="verdict">{mark} {kind}</span> '
+        f'<span>{escape(prediction.predicted)}</span> <span class="score">{prediction.score:.0%}</span></li>'
     )
 
 
@@ -287,88 +309,6 @@ def _footer(footer: Footer) -> str:
 
 _HOLD = '<label class="hold"><input type="checkbox"> Hold the clips: four frames of each</label>\n'
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_LONG = 12  # rows; longer tables are folded
 
-_STYLE = """
-:root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #1f2933; --faint: #5b6470; --line: #dfe3e8;
-  --bar: #2b7bd4; --track: #e6eaef; --right: #0b6b53; --right-bg: #e1f3ed; --wrong: #a33b06; --wrong-bg: #fdebdf; }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #0e1217; --card: #161b22; --ink: #dee4ec; --faint: #9aa4b2; --line: #2a323c;
-    --bar: #4a94e6; --track: #2a323c; --right: #63d3b0; --right-bg: #12332b; --wrong: #ffa873; --wrong-bg: #3d2415; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 40px 24px 64px; max-width: 1128px; background: var(--page); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { margin: 0; font-size: 15px; font-weight: 600; color: var(--faint); }
-.finding { margin: 8px 0 0; max-width: 34em; font-size: clamp(21px, 3.2vw, 29px); line-height: 1.28; font-weight: 600;
-  letter-spacing: -.012em; text-wrap: balance; }
-h2 { margin: 48px 0 14px; font-size: 19px; }
-h3 { margin: 0; font-size: 16px; overflow-wrap: anywhere; }
-figure, figcaption p, ul, dl, dd { margin: 0; padding: 0; }
-img { display: block; max-width: 100%; }
-.card, .wide { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
-.card { padding: 18px; min-width: 0; }
-.card > svg { display: block; width: 100%; max-width: 560px; height: auto; }
-.wide { overflow-x: auto; padding: 4px 18px; }
-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.caption { margin: 12px 2px 0; max-width: 60em; font-size: 14px; color: var(--faint); }
-th, td { padding: 11px 0 11px 28px; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
-th:first-child { padding-left: 0; }
-td { min-width: 11em; }
-thead th { border: 0; font-size: 14px; font-weight: 600; color: var(--faint); vertical-align: bottom; }
-th small { display: block; font-size: 13px; font-weight: 400; }
-tbody th { font-weight: 600; white-space: nowrap; }
-td.number { min-width: 0; }
-.number { text-align: right; white-space: nowrap; }
-.bar { display: block; position: relative; min-width: 88px; height: 5px; margin-top: 5px; border-radius: 3px;
-  background: var(--track); }
-.bar b { display: block; height: 100%; border-radius: 3px; background: var(--bar); }
-.bar i { position: absolute; top: -3px; width: 2px; height: 11px; background: var(--ink); }
-.swatch { width: 13px; height: 13px; margin-right: 8px; vertical-align: -1px; }
-.charts, .matrices, .clips { display: grid; gap: 18px; }
-.charts, .matrices { grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
-.charts > :only-child, .matrices > :only-child { max-width: 680px; }
-.clips { grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }
-.matrices picture { display: block; margin: 12px 0 0; }
-.matrices img { height: auto; }
-figcaption { color: var(--faint); font-size: 14px; }
-figcaption p { margin-top: 12px; }
-.clip { display: grid; grid-template-columns: 128px minmax(0, 1fr); gap: 14px; align-content: start; }
-.clip img { width: 128px; height: auto; border-radius: 6px; image-rendering: pixelated; }
-.still, section:has(.hold :checked) .moving { display: none; }
-section:has(.hold :checked) .still { display: block; }
-.hold { display: inline-block; margin-bottom: 12px; font-size: 14px; color: var(--faint); }
-@media (prefers-reduced-motion: reduce) { .still { display: block; } .moving, .hold { display: none; } }
-.note { margin: 2px 0 0; overflow-wrap: anywhere; font-size: 14px; color: var(--faint); }
-.clip ul { grid-column: 1 / -1; display: grid; column-gap: 10px;
-  grid-template-columns: auto fit-content(38%) minmax(0, 1fr) auto; list-style: none; font-size: 14px; }
-.clip li { grid-column: 1 / -1; display: grid; grid-template-columns: subgrid; padding: 7px 0; align-items: baseline;
-  border-top: 1px solid var(--line); overflow-wrap: anywhere; }
-.clip li:last-child { padding-bottom: 0; }
-.verdict { justify-self: start; padding: 1px 7px; border-radius: 5px; font-size: 13px; font-weight: 600;
-  white-space: nowrap; }
-.right .verdict { color: var(--right); background: var(--right-bg); }
-.wrong .verdict { color: var(--wrong); background: var(--wrong-bg); }
-.network { color: var(--faint); }
-.score { font-variant-numeric: tabular-nums; }
-footer { margin-top: 56px; padding-top: 24px; border-top: 1px solid var(--line); font-size: 14px; color: var(--faint); }
-footer h2 { margin-top: 0; font-size: 16px; color: var(--ink); }
-footer p { max-width: 46em; }
-pre { margin: 0 0 14px; padding: 12px 16px; overflow-x: auto; border-radius: 8px; background: var(--card);
-  border: 1px solid var(--line); color: var(--ink); font: 13px/1.5 ui-monospace, Consolas, monospace; }
-dl { display: flex; flex-wrap: wrap; gap: 2px 22px; }
-dl div { display: flex; gap: 6px; }
-dd { color: var(--ink); }
-@media (max-width: 600px) {
-  thead { position: absolute; clip-path: inset(50%); height: 1px; overflow: hidden; }
-  table, tbody, tr, tbody th, td { display: block; }
-  tbody th { padding: 12px 0 2px; }
-  td { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 16px; padding: 3px 0; border: 0; }
-  td::before { content: attr(data-title); color: var(--faint); }
-  td.number { text-align: left; white-space: normal; }
-  td.number::before { flex: 1 1 0; }
-  tr:first-child th { border: 0; }
-  .bar { flex-basis: 100%; margin: 2px 0 6px; }
-  tr:last-child td:last-child { padding-bottom: 12px; } }
-@media (max-width: 520px) { body { padding: 24px 14px 48px; } .card { padding: 14px; } .wide { padding: 4px 14px; } }
-@media print { .card, .wide { break-inside: avoid; } }
-"""
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

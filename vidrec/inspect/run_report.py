@@ -1,27 +1,21 @@
 """`vidrec report`: what runs came to, as one HTML file: results, curves, confusions, clips, cards."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from vidrec import config as configuration
-from vidrec.data.clips import ClipSpec, EvalReader
-from vidrec.errors import UsageError, VidrecError
-from vidrec.eval.evaluate import one_view
+from vidrec.errors import UsageError
 from vidrec.eval.predict import Recognizer, load
 from vidrec.eval.scores import Evaluation
 from vidrec.files import atomic_write
 from vidrec.inspect import page
-from vidrec.inspect.looking import FPS, default_look, drawn_over
-from vidrec.inspect.render import animation
-from vidrec.inspect.results import names_of, read_evaluation
+from vidrec.inspect.results import confused_lines, names_of, read_evaluation
+from vidrec.inspect.run_clips import gallery
 from vidrec.train import card
 from vidrec.train.report import read_metrics
-from vidrec.train.start import open_split
 from vidrec.train.state import count_parameters
 
 
@@ -46,6 +40,17 @@ class Run:
     evaluation: Evaluation | None
 
 
+class Fact(NamedTuple):
+    """A column of the table of results, and the value of a run in it."""
+
+    column: page.Column
+    of: Callable[[Run], str | float | None]
+
+
+# Of results.json: what was evaluated, and how.
+_HOW = ("step", "protocol", "clips", "crops", "sampling", "full_resolution")
+
+
 def report(workdirs: Sequence[str | Path], *, out: str | Path | None = None, clips: int = 12) -> dict[str, Any]:
     """Writes the report of one run, or of several beside each other.
 
@@ -55,7 +60,7 @@ def report(workdirs: Sequence[str | Path], *, out: str | Path | None = None, cli
       clips: videos shown, first those that the first run is most surely wrong about; 0: none.
 
     Returns:
-      {"report": the file, "runs": {name: its result}, "clips": how many are shown, "notes": what is left out and why}.
+      as `write_report`.
 
     Raises:
       UsageError: no run there, or runs of different classes.
@@ -63,41 +68,67 @@ def report(workdirs: Sequence[str | Path], *, out: str | Path | None = None, cli
     if clips < 0:
         raise UsageError(f"--clips is {clips}, but must be a number of videos")
     runs = [read_run(folder, name) for folder, name in zip(workdirs, names_of(workdirs), strict=True)]
+    return write_report(
+        runs,
+        Path(out or Path(workdirs[0]) / "report.html"),
+        title=f"vidrec: {', '.join(run.name for run in runs)}",
+        finding=headline(runs),
+        command=f"vidrec report --workdir {' '.join(map(str, workdirs))}",
+        clips=clips,
+    )
+
+
+def write_report(
+    runs: Sequence[Run],
+    path: Path,
+    *,
+    title: str,
+    finding: str,
+    command: str,
+    clips: int,
+    columns: Sequence[Fact] = (),
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes the report of runs to a file.
+
+    Args:
+      title, finding, command: of the page: its name, what it shows in one sentence, and how it was made.
+      clips: videos shown.
+      columns: of the table of results, beside its own.
+      notes: paragraphs at the end, beside those about what is left out.
+
+    Returns:
+      {"report": the file, "runs": {name: its result}, "clips": how many are shown, "notes": what is left out and why}.
+
+    Raises:
+      UsageError: runs of different classes.
+    """
     for run in runs[1:]:
         if run.recognizer.classes != runs[0].recognizer.classes:
             raise UsageError(f"{run.name} knows other classes than {runs[0].name}: a report is of one set of classes")
-    cards, notes = shown_clips(runs, clips)
-    notes += [
-        f"{run.name} was not evaluated by itself: its row is the last evaluation in training, of one view of each "
-        "video, and it has no confusion matrix."
-        for run in runs
-        if run.evaluation is None
-    ]
-    notes += [
-        f"{run.name} was evaluated at step {run.result['step']}; its newest checkpoint is of {run.recognizer.step}."
-        for run in runs
-        if run.result.get("step", run.recognizer.step) != run.recognizer.step
-    ]
-    versions = {name: number for name, number in card.versions().items() if number}
+    evaluations = {run.name: run.evaluation for run in runs if run.evaluation is not None}
+    shown, left_out = gallery({run.name: run.recognizer for run in runs}, evaluations, clips)
+    left_out += remarks(runs)
     text = page.report_page(
-        title=f"vidrec: {', '.join(run.name for run in runs)}",
-        intro=headline(runs),
-        table=results_table(runs),
+        title=title,
+        intro=finding,
+        table=results_table(runs, columns),
         curves=curves([(run.name, run.metrics) for run in runs]),
         confusions=[
-            page.Confusion(run.name, run.evaluation.confusion(), run.evaluation.classes)
-            for run in runs
-            if run.evaluation is not None
+            page.Confusion(name, of.confusion(), of.classes, confused_lines(of)[:5]) for name, of in evaluations.items()
         ],
-        clips=cards,
+        classes=classes_table(evaluations),
+        gallery=shown,
         cards=cards_table(runs),
-        footer=page.Footer(f"vidrec report --workdir {' '.join(map(str, workdirs))}", versions, notes),
+        footer=page.Footer(
+            command, {name: number for name, number in card.versions().items() if number}, [*notes, *left_out]
+        ),
     )
-    path = Path(out or Path(workdirs[0]) / "report.html")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(text.encode())
-    return {"report": str(path), "runs": {run.name: run.result for run in runs}, "clips": len(cards), "notes": notes}
+    results = {run.name: run.result for run in runs}
+    return {"report": str(path), "runs": results, "clips": len(shown.clips), "notes": left_out}
 
 
 def read_run(workdir: str | Path, name: str) -> Run:
@@ -110,8 +141,45 @@ def read_run(workdir: str | Path, name: str) -> Run:
     result = evaluation.metrics() if evaluation else (in_training[-1] if in_training else {})
     told = folder / "eval" / "results.json"
     if evaluation and told.is_file():
-        result = {"step": json.loads(told.read_text(encoding="utf-8")).get("step", recognizer.step)} | result
+        written = json.loads(told.read_text(encoding="utf-8"))
+        result = {"step": recognizer.step} | {key: written[key] for key in _HOW if key in written} | result
     return Run(name, recognizer, metrics, card.last(folder), result, evaluation)
+
+
+def remarks(runs: Sequence[Run]) -> list[str]:
+    """What makes the results of runs less than comparable."""
+    told = [
+        f"{run.name} was not evaluated by itself: its row is the last evaluation in training, of one view of each "
+        "video, and it has no confusion matrix."
+        for run in runs
+        if run.evaluation is None
+    ]
+    told += [
+        f"{run.name} was evaluated at step {run.result['step']}; its newest checkpoint is of {run.recognizer.step}."
+        for run in runs
+        if run.result.get("step", run.recognizer.step) != run.recognizer.step
+    ]
+    return told + different_views(runs)
+
+
+def different_views(runs: Sequence[Run]) -> list[str]:
+    """A sentence where runs were evaluated with different views of a video, whose accuracies then do not compare."""
+    views = {run.name: views_of(run) for run in runs if run.result}
+    if len(set(views.values())) < 2:
+        return []
+    return ["Accuracies are of different views: " + "; ".join(f"{name} {how}" for name, how in views.items()) + "."]
+
+
+def views_of(run: Run) -> str:
+    """How a run was evaluated: the name of the protocol, and the views of each video."""
+    result = run.result
+    if not result:
+        return ""
+    views = f"{result.get('clips', 1)} x {result.get('crops', 1)}"
+    details = [result["protocol"]] if "protocol" in result else []
+    details += [result["sampling"]] if result.get("clips", 1) > 1 else []
+    details += ["whole picture"] * bool(result.get("full_resolution"))
+    return ", ".join([views, *details])
 
 
 def headline(runs: Sequence[Run]) -> str:
@@ -128,30 +196,39 @@ def headline(runs: Sequence[Run]) -> str:
     return f"Of {videos} put into the right one of {len(runs[0].recognizer.classes)} classes: {each}."
 
 
-def results_table(runs: Sequence[Run]) -> page.Table:
+def results_table(runs: Sequence[Run], more: Sequence[Fact]) -> page.Table:
     """A row for each run."""
     count = len(runs[0].recognizer.classes)
-    columns = [
-        page.Column("run"),
-        page.Column("network"),
-        page.Column("parameters", ",d"),
-        page.Column("steps", ",d"),
-        page.Column("top-1", ".1%", bar=True, level=1 / count),
-        *([page.Column("top-5", ".1%", bar=True, level=5 / count)] if count > 5 else []),
-        page.Column("mean of classes", ".1%", bar=True, level=1 / count),
+    keys = {"top1": ("top-1", 1 / count), "top5": ("top-5", 5 / count), "mean_class": ("mean of classes", 1 / count)}
+    if count <= 5:
+        del keys["top5"]
+    facts = [
+        Fact(page.Column("network"), lambda run: run.recognizer.config.model.name),
+        *more,
+        *(
+            Fact(page.Column(title, ".1%", bar=True, level=level), lambda run, key=key: run.result.get(key))
+            for key, (title, level) in keys.items()
+        ),
+        Fact(page.Column("clips x crops"), views_of),
+        Fact(page.Column("steps", ",d"), lambda run: run.result.get("step", run.recognizer.step)),
+        Fact(page.Column("parameters", ",d"), lambda run: count_parameters(run.recognizer.variables["params"])),
     ]
-    keys = ["top1", *(["top5"] if count > 5 else []), "mean_class"]
-    rows = [
-        [
-            run.name,
-            run.recognizer.config.model.name,
-            count_parameters(run.recognizer.variables["params"]),
-            run.result.get("step", run.recognizer.step),
-            *(run.result.get(key) for key in keys),
-        ]
-        for run in runs
-    ]
-    return page.Table(columns, rows)
+    rows = [[run.name, *(fact.of(run) for fact in facts)] for run in runs]
+    counts = {run.result["videos"] for run in runs if run.result}
+    caption = f"{counts.pop():,} videos." if len(counts) == 1 else ""
+    return page.Table([page.Column("run"), *(fact.column for fact in facts)], rows, caption)
+
+
+def classes_table(evaluations: Mapping[str, Evaluation]) -> page.Table | None:
+    """Accuracy of each class by each evaluated run, worst of the first run first."""
+    if not evaluations:
+        return None
+    found = {name: evaluation.per_class() for name, evaluation in evaluations.items()}
+    first = next(iter(found.values()))
+    rows = [[name, videos, *(of[k][2] for of in found.values())] for k, (name, videos, _) in enumerate(first)]
+    rows.sort(key=lambda row: (not row[1], row[2]))  # classes without videos last
+    columns = [page.Column("class"), page.Column("videos", ",d")]
+    return page.Table([*columns, *(page.Column(name, ".1%", bar=True) for name in found)], rows)
 
 
 def curves(runs: Sequence[tuple[str, list[dict[str, Any]]]]) -> list[page.Curves]:
@@ -213,58 +290,3 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, str]:
     for name, value in fields.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": str(value)}
     return flat
-
-
-def shown_clips(runs: Sequence[Run], count: int) -> tuple[list[page.ClipCard], list[str]]:
-    """Clips of the first evaluated run's split with what each such run says of them, and what could not be shown.
-
-    The look that suits the first run's network best is drawn over the frames.
-    """
-    told = [(run.name, run.evaluation) for run in runs if run.evaluation is not None]
-    if not (told and count):
-        return [], []
-    recognizer = next(run.recognizer for run in runs if run.evaluation is not None)
-    scores = told[0][1]
-    try:
-        source = open_split(recognizer.config, recognizer.config.data.eval_split)
-    except VidrecError as error:
-        return [], [f"Clips are left out, for the records cannot be opened: {error}"]
-    numbers = {source.video_id(record): record for record in range(len(source))}
-    shown = [row for row in worth_seeing(scores, len(scores.video_ids)) if scores.video_ids[row] in numbers][:count]
-    if not shown:
-        return [], [f"Clips are left out: {told[0][0]} was evaluated on other videos than those of {source!r}."]
-    model = recognizer.model
-    reader = EvalReader(
-        source, ClipSpec.from_config(one_view(recognizer.config), model.num_frames, model.clip_length), 1, 1
-    )
-    cards = []
-    for row in shown:
-        video = scores.video_ids[row]
-        picture = animation(drawn_over(recognizer, np.array(reader(numbers[video]).clips)), fps=FPS, scale=1)
-        predictions = [said for name, evaluation in told for said in said_of(name, evaluation, video)]
-        cards.append(page.ClipCard(picture, scores.classes[scores.labels[row]], predictions, note=video))
-    look = default_look(model)
-    return cards, [f"Over the clips: what `vidrec inspect --what {look}` shows of {told[0][0]}."]
-
-
-def worth_seeing(evaluation: Evaluation, count: int) -> list[int]:
-    """Rows of an evaluation: the surest mistakes, at most half, then the surest right ones, of each class in turn."""
-    best = evaluation.scores.max(1)
-    right = evaluation.scores.argmax(1) == evaluation.labels
-    surest = [int(row) for row in np.argsort(-best, kind="stable") if evaluation.read[row]]
-    wrong = [row for row in surest if not right[row]][: (count + 1) // 2]
-    seen: dict[int, int] = {}
-    ranked = []
-    for row in surest:
-        if right[row]:
-            label = int(evaluation.labels[row])
-            seen[label] = seen.get(label, 0) + 1
-            ranked.append((seen[label], row))
-    return [*wrong, *(row for _, row in sorted(ranked, key=lambda pair: pair[0]))][:count]
-
-
-def said_of(name: str, evaluation: Evaluation, video: str) -> list[page.Prediction]:
-    """What a network says of a video; nothing where it was not evaluated on it, or could not read it."""
-    rows = [row for row, of in enumerate(evaluation.video_ids) if of == video and evaluation.read[row]]
-    best = [evaluation.scores[row] for row in rows[:1]]
-    return [page.Prediction(name, evaluation.classes[int(of.argmax())], float(of.max())) for of in best]
