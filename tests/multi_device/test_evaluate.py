@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 CHILD = """
 import sys
@@ -16,8 +17,10 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from vidrec.config import base
 from vidrec.data.clips import ClipSpec
 from vidrec.data.records import open_records
+from tests.eval.recognizers import drawn
 from vidrec.eval.evaluate import each_batch, evaluate
 from vidrec.eval.reordered import evaluate_reordered
+from vidrec.models.registry import create_model
 from vidrec.train.sharding import make_mesh
 from vidrec.types import ModelOutput
 
@@ -60,10 +63,36 @@ for others in found[1:]:
     for one, other in zip(found[0], others, strict=True):
         np.testing.assert_array_equal(one, other)
 print("the same")
+
+model = create_model(
+    "stm_resnet18", num_classes=2, num_frames=4, stem="small", stem_width=8, widths=(8, 8), stage_sizes=(1, 1),
+    strides=(1, 2), reduction=4,
+)
+variables = drawn(model, 16)
+c.eval.update(clips=1, crops=3)
+
+
+def evaluated(devices, clips_each):
+    c.mesh.data, c.eval.batch_size = devices, devices * clips_each
+    config, mesh = FrozenConfigDict(c), make_mesh(c.mesh)
+    with jax.set_mesh(mesh):
+        return evaluate(model, variables, source, config, mesh)
+
+
+one = evaluated(1, 3)
+assert np.ptp(one.logits, axis=0).max() > 0.1
+for devices in (3, 8):
+    np.testing.assert_array_equal(evaluated(devices, 3).logits, one.logits)
+other = evaluated(1, 24)  # the same batch as on eight devices: sums in another order
+np.testing.assert_allclose(other.logits, one.logits, atol=1e-5)
+assert other.metrics() == one.metrics()
+print("a real network, too")
 """
 
 
 def test_any_number_of_devices_gives_the_same(records):
-    env = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+    """Pixels always; a real network's scores to the last bit where each device gets as many clips at once."""
+    root = str(Path(__file__).parents[2])
+    env = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
     done = subprocess.run([sys.executable, "-c", CHILD, records], env=env, capture_output=True, text=True, check=False)
-    assert done.stdout == "the same\n", done.stderr
+    assert done.stdout == "the same\na real network, too\n", done.stderr
