@@ -6,10 +6,10 @@
     vidrec train --config configs/direcformer.py:jester --workdir runs/direcformer --config.train.init=weights/vit
     vidrec eval --workdir runs/direcformer
 
-Argument, comma-separated: dataset (jester ssv2 kinetics400; or toy alone: the demo's small network), network
-(direcformer timesformer), time=cosine|softmax, space=softmax|cosine, cos_scale=1|1/keys, losses=none|ord|ord+self (of
-orders, and of orders and maps; without it, what the paper trains such a network with) and orders=1000. `sweep` lists
-the rows of the paper's tables.
+Argument, comma-separated: dataset (jester ssv2 kinetics400; or toy: the demo's small network), network (direcformer
+timesformer), time=cosine|softmax, space=softmax|cosine, cos_scale=1|1/keys, losses=none|ord|ord+self (of orders, and of
+orders and maps; without it, what the paper trains such a network with) and orders=1000 (of toy 100). `sweep` lists the
+rows of the paper's tables.
 
 The paper's top-1 / top-5, one clip of three crops, by attention in time and space (S softmax, C cosine):
 
@@ -74,27 +74,47 @@ def get_config(arg: str | None = None) -> ConfigDict:
         space=("", "softmax", "cosine"),
         cos_scale=("1", "1/keys"),
         losses="",
-        orders=1000,
+        orders="",
     )
-    if arguments.dataset == "toy":
-        return toy(arg, arguments.network)
     time, space = attention(arguments)
     losses = arguments.losses or usual_losses(arguments.network, time)
     if losses not in LOSSES:
         raise UsageError(f"config argument losses={losses}: no such choice{did_you_mean(losses, LOSSES)}")
-    if arguments.orders < 1:
+    if arguments.orders and not (arguments.orders.isdecimal() and int(arguments.orders)):
         raise UsageError(f"config argument orders={arguments.orders}: give 1 or more, or losses=none")
-    if losses == "none" and arguments.orders != 1000:
+    if losses == "none" and arguments.orders:
         raise UsageError("config argument orders is of the order losses; it has no effect with losses=none")
     if losses == "ord+self" and time == "softmax":
         raise UsageError("config argument losses=ord+self: the loss of maps needs their signs, which softmax has not")
 
-    c = base()
+    c = toy(losses) if arguments.dataset == "toy" else recipe(arguments, losses)
     c.model.name = f"{arguments.network}_base"
+    c.model.update(time_attn=time, space_attn=space, cos_scale=arguments.cos_scale)
+    if arguments.orders:
+        c.model.num_orders = int(arguments.orders)
+    return c
+
+
+def toy(losses: str) -> ConfigDict:
+    """The demo's recipe for DirecFormer, with other losses."""
+    from vidrec.demo import get_config
+
+    c = get_config("direcformer")
+    if losses == "none":
+        c.model.num_orders = 0
+        c.task = ConfigDict({"name": "supervised"})
+    elif losses == "ord":
+        c.task.guided_weight = 0.0
+    return c
+
+
+def recipe(arguments: ConfigDict, losses: str) -> ConfigDict:
+    """The recipe of the paper's networks, less their attention."""
+    c = base()
     c.model.num_classes = CLASSES[arguments.dataset]
     c.model.num_frames = 8
-    c.model.update(image_size=224, time_attn=time, space_attn=space, cos_scale=arguments.cos_scale)
-    c.model.num_orders = 0 if losses == "none" else arguments.orders
+    c.model.image_size = 224
+    c.model.num_orders = 0 if losses == "none" else 1000
     c.model.dtype = "bfloat16"
     c.model.remat = "block"
     if losses != "none":
@@ -117,15 +137,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.train.epochs = 30.0 if arguments.dataset == "jester" else 15.0
     c.eval.update(crops=3, average="logits")  # of one clip
     return c
-
-
-def toy(arg: str | None, network: str) -> ConfigDict:
-    """The demo's small network for the toy videos."""
-    from vidrec.demo import get_config
-
-    if set((arg or "").split(",")) - {"toy", "dataset=toy", network, f"network={network}"}:
-        raise UsageError(f"config argument {arg!r}: toy has networks of its own, to which nothing else applies")
-    return get_config(network)
 
 
 def attention(arguments: ConfigDict) -> tuple[str, str]:

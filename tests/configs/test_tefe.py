@@ -28,6 +28,12 @@ def test_the_paper_s_recipe():
     assert (spec.resize_range, spec.resize_draw, spec.crop, spec.image_size) == ((256, 320), "uniform", "random", 224)
 
 
+def test_toy():
+    assert read(RECIPE, "toy").model.te == (1, 1, 0, 0)
+    assert read(RECIPE, "toy,te=0-0-0-0").model.te == (0, 0, 0, 0)
+    assert read(RECIPE, "toy,te=0-0-0-0").model.fe == (0, 0, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("arg", "named"),
     [
