@@ -1,5 +1,8 @@
 """Order correction as a look: what is shuffled, attended to and recovered belongs together."""
 
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ import vidrec.inspect
 from tests.inspect.objects import RESNET, TRANSFORMER, make
 from vidrec.errors import UsageError
 from vidrec.eval.order import RULES, hamiltonian_path
+from vidrec.types import ModelOutput
 
 CLIPS = jax.random.normal(jax.random.key(1), (2, 3, 16, 24, 3))
 ORDERS = np.array([[2, 0, 1], [1, 0, 2]])
@@ -40,6 +44,28 @@ def test_drawn_orders_are_permutations_and_come_again(direcformer):
     assert np.sort(one["shown"].values).tolist() == [[0, 1, 2]] * 2
     assert one["shown"].values.tolist() == same["shown"].values.tolist() != other["shown"].values.tolist()
     assert {f"{rule}/recovered" for rule in RULES} < one.maps.keys()
+
+
+class Brighter(nn.Module):
+    """A frame attends to another by how much brighter it is."""
+
+    num_frames: int = 21
+
+    @nn.compact
+    def __call__(self, clips: Any, *, train: bool) -> ModelOutput:
+        brightness = clips.mean((2, 3, 4))
+        self.sow("intermediates", "time_attention", brightness[:, :, None] - brightness[:, None, :])
+        return ModelOutput(brightness)
+
+
+def test_more_frames_than_an_exact_path_goes_through():
+    """As in `vidrec eval --order`: by row sums alone."""
+    maps = vidrec.inspect.order(Brighter(), {}, jax.random.normal(jax.random.key(1), (1, 21, 2, 2, 3)))
+    assert maps.drawn == ("shown", "borda/recovered", "attention")
+    assert maps.maps.keys() == {"shown", "attention", "borda/recovered", "borda/accuracy"}
+    off_diagonal = maps["attention"].values[0] * (1 - np.eye(21))
+    expected = maps["shown"].values[0][np.argsort(-off_diagonal.sum(1), kind="stable")]
+    assert maps["borda/recovered"].values[0].tolist() == expected.tolist()
 
 
 def test_orders_that_are_none(direcformer):

@@ -71,6 +71,11 @@ def video_order(video_id: str, num_frames: int) -> Int[np.ndarray, " t"]:
     return np.random.RandomState(zlib.crc32(video_id.encode())).permutation(num_frames)
 
 
+def rules_for(num_frames: int) -> tuple[str, ...]:
+    """The rules of `recover_order` that there are for so many frames: beyond `LONGEST`, "borda" alone."""
+    return RULES if num_frames <= LONGEST else ("borda",)
+
+
 def recover_order(attention: Float[np.ndarray, "*b t t"], rule: str = "sign") -> Int[np.ndarray, "*b t"]:
     """Returns the positions of each shuffled clip, first frame first, as its attention has them.
 

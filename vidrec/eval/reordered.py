@@ -17,7 +17,7 @@ from vidrec.data.feed import normalize
 from vidrec.data.records import TFRecordSource
 from vidrec.errors import UsageError
 from vidrec.eval.evaluate import each_batch, of_views, one_view
-from vidrec.eval.order import LONGEST, RULES, order_accuracy, recover_order, run_with_attention, video_order
+from vidrec.eval.order import order_accuracy, recover_order, rules_for, run_with_attention, video_order
 from vidrec.eval.scores import Evaluation
 from vidrec.losses.order import shuffle
 from vidrec.models.layout import BLOCKS, put_together
@@ -48,15 +48,11 @@ class Reordered:
         return self.evaluations["normal"].read
 
     def order_accuracies(self) -> dict[str, Float[np.ndarray, " m"]]:
-        """OrderAcc of each readable video, in percent, by each rule of `recover_order`; {} without attention.
-
-        Of more than 20 frames, for which there is no exact path, by "borda" alone.
-        """
+        """OrderAcc of each readable video, in percent, by each of `rules_for` its frames; {} without attention."""
         if self.attention is None:
             return {}
         attention, orders = self.attention[self.read], self.orders[self.read]
-        rules = RULES if orders.shape[1] <= LONGEST else ("borda",)
-        return {rule: order_accuracy(recover_order(attention, rule), orders) for rule in rules}
+        return {rule: order_accuracy(recover_order(attention, rule), orders) for rule in rules_for(orders.shape[1])}
 
     def signs_right(self) -> float | None:
         """Share of pairs of frames whose attention has the sign of Eq. 13: positive to a later frame, else negative."""

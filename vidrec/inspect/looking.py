@@ -13,7 +13,7 @@ from PIL import Image
 from vidrec.data.feed import normalize
 from vidrec.data.video import write_mp4
 from vidrec.errors import UsageError, did_you_mean
-from vidrec.eval.order import RULES, chance
+from vidrec.eval.order import chance, rules_for
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write
 from vidrec.inspect.attention_maps import attention
@@ -185,8 +185,9 @@ def row_of(look: Look) -> dict[str, Any]:
     if maps.what == "cam":
         row["class"] = recognizer.classes[int(maps["class"].values[0])]
     if maps.what == "order":
-        row["order_accuracy"] = {rule: float(maps[f"{rule}/accuracy"].values[0]) for rule in RULES}
-        row["chance"] = round(chance(maps["shown"].values.shape[1]), 1)
+        frames = maps["shown"].values.shape[1]
+        row["order_accuracy"] = {rule: float(maps[f"{rule}/accuracy"].values[0]) for rule in rules_for(frames)}
+        row["chance"] = round(chance(frames), 1)
     return row
 
 

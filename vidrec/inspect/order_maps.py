@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vidrec.errors import UsageError
-from vidrec.eval.order import RULES, no_attention, order_accuracy, recover_order, run_with_attention
+from vidrec.eval.order import no_attention, order_accuracy, recover_order, rules_for, run_with_attention
 from vidrec.inspect.maps import Map, Maps
 from vidrec.inspect.probe import compiled
 from vidrec.losses.order import shuffle
@@ -31,7 +31,7 @@ def order(
 
     Returns:
       "shown" (clip, position): the orders; "attention" (clip, query, key): of the shuffled positions, the last block's
-      (or ETT's), averaged over patches and heads; and by each rule of `vidrec.eval.order.recover_order`
+      (or ETT's), averaged over patches and heads; and by each of `vidrec.eval.order.rules_for` its frames
       "sign/recovered" (clip, position): original indices in the order that was found, ideally 0, 1, ..., and
       "sign/accuracy" (clip): OrderAcc in percent (Eq. 15), whose chance level `vidrec.eval.order.chance` gives.
 
@@ -55,9 +55,11 @@ def order(
         "shown": Map(orders, ("clip", "position"), "as the network saw them"),
         "attention": Map(attention, ("clip", "query", "key"), "frame (row) attends to frame (column), as shuffled"),
     }
-    for rule in RULES:
+    rules = rules_for(frames)
+    for rule in rules:
         path = recover_order(attention, rule)
         recovered = np.take_along_axis(orders, path, -1)
         maps[f"{rule}/recovered"] = Map(recovered, ("clip", "position"), f"order recovered by rule {rule!r}")
         maps[f"{rule}/accuracy"] = Map(order_accuracy(path, orders), ("clip",), "OrderAcc in percent")
-    return Maps("order", maps, ("shown", "sign/recovered", "raw/recovered", "attention"))
+    drawn = [rule for rule in ("sign", "raw") if rule in rules] or rules
+    return Maps("order", maps, ("shown", *(f"{rule}/recovered" for rule in drawn), "attention"))
