@@ -1,6 +1,7 @@
 """Exported files give what the network gives, or do not appear."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 
 from tests.eval.recognizers import fresh, save
 from vidrec.cli import main
+from vidrec.data.clips import ClipSpec
 from vidrec.errors import UsageError, VidrecError
 from vidrec.interop import stablehlo
 from vidrec.interop.export import compare, export, load_artifact
+from vidrec.interop.model_card import model_card
+from vidrec.interop.preprocessing import check_preprocessing, own_pictures, preprocessing
 
 pytest.importorskip("flatbuffers", reason="StableHLO files need flatbuffers")
 
@@ -103,6 +107,62 @@ def test_files_and_cards_that_do_not_belong_together_are_refused(exported, tmp_p
         load_artifact(path)
 
 
+@pytest.fixture(scope="module")
+def of_frames(recognizer, tmp_path_factory):
+    """A file that takes whole frames of 20 x 30 pixels."""
+    return export(recognizer, tmp_path_factory.mktemp("frames") / "stm", "stablehlo", frame_size=(20, 30))
+
+
+def test_a_file_that_resizes_and_cuts_frames_itself(recognizer, of_frames, video):
+    assert of_frames.card["input"]["shape"] == ["batch", 4, 20, 30, 3]
+    assert of_frames.card["inside"][:2] == ["resize", "centre crop"]
+    assert of_frames.card["checked"]["pixels"]["largest"] <= 1
+    artifact = load_artifact(of_frames.path)
+    assert artifact.predict(video).scores == pytest.approx(recognizer.predict(video).scores, abs=0.02)
+    frames = np.stack([video[[1, 3, 5, 7]], video[[0, 0, 8, 8]]])  # whoever has the file alone feeds it whole frames
+    clips = np.stack([own_pictures(clip, recognizer.spec) for clip in frames])
+    expected = [prediction.scores for prediction in recognizer.predict_clips(clips)]
+    np.testing.assert_allclose(artifact.run(frames), np.stack(expected), atol=0.02)
+    text = model_card(of_frames, None, [])
+    assert "which the file does with whole frames of 20 x 30 pixels (to 1 of 255 levels as vidrec does" in text
+    with pytest.raises(
+        UsageError, match=r"frames of 30x20 pixels, .* 24x18: export the network with --frame-size 24x18"
+    ):
+        artifact.predict(np.zeros((9, 18, 24, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "fields"),
+    [
+        ((256, 340), {}),
+        ((240, 320), {}),
+        ((540, 960), {}),
+        ((404, 227), {"resize": (256,)}),
+        ((256, 454), {"resize": (240, 320)}),
+        ((256, 340), {"resize": (224, 256), "eval_size": (224, 256)}),
+        ((120, 160), {"resize": ()}),
+        ((360, 480), {"full_resolution": True}),
+    ],
+)
+def test_pictures_are_those_of_an_evaluation(size, fields):
+    """Noise is the hardest of pictures to resize: every weight shows."""
+    spec = ClipSpec(2, 112, **{"resize": (128,), **fields})
+    frames = np.random.default_rng(0).integers(0, 256, (1, 2, *size, 3), np.uint8)
+    found = check_preprocessing(jax.jit(preprocessing(spec, size)), spec, frames)
+    assert found.largest <= 1
+    assert found.mean < 0.2
+    shifted = frames.copy()
+    shifted[:, :, :, 1:] = frames[:, :, :, :-1]
+    with pytest.raises(VidrecError, match="nothing was written"):
+        check_preprocessing(lambda frames: jax.jit(preprocessing(spec, size))(shifted), spec, frames)
+
+
+def test_scores_that_are_not_finite_are_told(exported, video):
+    broken = replace(load_artifact(exported.path), run=lambda clips: np.full((1, 2), np.nan))
+    with pytest.raises(VidrecError, match="not finite"):
+        broken.predict(video)
+
+
 @pytest.mark.slow
 def test_by_the_command_line(recognizer, video_list, tmp_path, capsys):
     save(recognizer, tmp_path / "run")
@@ -116,7 +176,18 @@ def test_by_the_command_line(recognizer, video_list, tmp_path, capsys):
         assert main(["predict", *source, clip, "--json"]) == 0
         predicted.append(json.loads(capsys.readouterr().out)[0]["top"])
     assert dict(predicted[0]) == pytest.approx(dict(predicted[1]), abs=1e-5)
-    for wrong, told in (((), "either --workdir or"), (("--artifact", str(out), "--online"), "--online needs")):
+    wrongs = (
+        ((), "either --workdir or"),
+        (("--artifact", str(out), "--online"), "--online needs"),
+        (("--artifact", str(out), "--top", "0"), "--top 0 shows no class"),
+    )
+    for wrong, told in wrongs:
         assert main(["predict", *wrong, clip]) == 2
         assert told in capsys.readouterr().err
     assert (tmp_path / "stm.stablehlo.md").read_text().startswith("# stm_resnet18")
+    assert main(["export", *flags, "--frame-size", "32"]) == 2
+    assert "give WxH, such as --frame-size 320x240" in capsys.readouterr().err
+    assert main(["export", *flags, "--frame-size", "32x24"]) == 0
+    assert re.search(r"resizes frames to [01] of 255 levels \(mean 0", capsys.readouterr().out)
+    assert main(["predict", "--artifact", str(out), clip, "--json"]) == 0
+    assert dict(json.loads(capsys.readouterr().out)[0]["top"]) == pytest.approx(dict(predicted[1]), abs=0.02)

@@ -9,9 +9,11 @@ from jax import lax
 from tests.eval.recognizers import drawn, fresh
 from tests.models.families import IMAGE_SIZE, make, marked_slow
 from tests.quick import jit
+from vidrec.data.clips import ClipSpec
 from vidrec.data.feed import normalize
 from vidrec.errors import VidrecError
 from vidrec.interop.export import export, load_artifact
+from vidrec.interop.preprocessing import preprocessing
 from vidrec.models.registry import clip_shape
 
 pytest.importorskip("onnx", reason="ONNX files need onnx")
@@ -64,6 +66,7 @@ OPERATIONS = {
     "last row by argmax": lambda x: x.argmax(-1).astype(jnp.float32) + x.argmin(-2).sum(-1, keepdims=True),
     "padding": lambda x: jnp.pad(x, ((0, 0), (1, 0), (0, 2), (0, 0), (0, 0)), constant_values=7.0),
     "padding and cutting": lambda x: lax.pad(x, 0.0, ((0, 0, 0), (-1, 1, 0), (2, -1, 0), (0, 0, 0), (0, 0, 0))),
+    "halves to even": lambda x: jnp.round(x / 2),
     "choices": lambda x: jnp.where((x > 60) & ~(x >= 150) | (x == 0), x, -x) + jnp.where(x != 33, 1.0, 2.0),
     "remainders": lambda x: (x.astype(jnp.int32) % 7).astype(jnp.float32) + lax.rem(-x, 9.0),
     "powers": lambda x: (x / 90) ** 3 + jnp.square(x / 50) + lax.rsqrt(x + 1) + jnp.power(x / 99 + 1, 1.5),
@@ -111,6 +114,17 @@ def test_what_onnx_lacks_is_told():
         read(b"no model")
 
 
+def test_frames_are_resized_as_by_jax():
+    """Half pixels are rounded as they are there; pixels differ where sums come in another order."""
+    spec = ClipSpec(3, 24, resize=(28,))
+    pictures = preprocessing(spec, (40, 52))
+    run = read(write(lambda frames: pictures(frames).reshape(frames.shape[0], -1).astype(jnp.float32), (3, 40, 52, 3)))
+    frames = clips_of((3, 40, 52, 3), 2)
+    away = np.abs(run(frames) - np.asarray(pictures(frames)).reshape(2, -1).astype(np.float32))
+    assert away.max() <= 1
+    assert away.mean() < 0.01
+
+
 @pytest.mark.slow
 def test_an_exported_file_and_its_card(tiny_config, tmp_path):
     """A network that computes in bfloat16, which onnxruntime does not, is written in float32 and says so."""
@@ -120,3 +134,5 @@ def test_an_exported_file_and_its_card(tiny_config, tmp_path):
     video = clips_of((9, 20, 30, 3), 1)[0]
     artifact = load_artifact(exported.path)
     assert artifact.predict(video).scores == pytest.approx(recognizer.predict(video).scores, abs=0.03)
+    whole = export(recognizer, tmp_path / "frames.onnx", "onnx", frame_size=(20, 30))
+    assert load_artifact(whole.path).predict(video).scores == pytest.approx(artifact.predict(video).scores, abs=0.01)

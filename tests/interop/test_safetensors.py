@@ -26,8 +26,9 @@ def recognizer(tiny_config):
 
 
 def test_the_library_that_made_the_format_reads_it(recognizer, tmp_path):
-    path = export(recognizer, tmp_path / "w.safetensors", "safetensors").path
+    path, card, _ = export(recognizer, tmp_path / "w.safetensors", "safetensors")
     expected = to_torch(recognizer.model, recognizer.variables)
+    assert "checked" not in card  # beyond reading it back, without which there is no file
     found = safetensors.numpy.load_file(path)
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], array) for name, array in expected.items())
@@ -55,12 +56,16 @@ def test_other_files_name_their_network(tmp_path, capsys):
         command = ["import", "--weights", str(tmp_path / "w.npz"), "--out", str(tmp_path / "o"), *arguments]
         assert main(command) == 2
         assert "give either --model" in capsys.readouterr().err
+    assert main(["import", "--weights", str(tmp_path / "no.npz"), "--out", str(tmp_path / "o")]) == 2
+    assert f"there is no weights file {tmp_path / 'no.npz'}" in capsys.readouterr().err
 
 
 def test_weights_that_would_not_come_back_are_not_written(recognizer, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "to_torch", lambda *given: {k: v + 1 for k, v in to_torch(*given).items()})
     with pytest.raises(VidrecError, match=r"does not give \S+ back"):
         export(recognizer, tmp_path / "w.safetensors", "safetensors")
+    with pytest.raises(UsageError, match="leave --frame-size out"):
+        export(recognizer, tmp_path / "w.safetensors", "safetensors", frame_size=(24, 32))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -89,3 +94,8 @@ def test_the_model_card_tells_what_the_run_knows(recognizer, tmp_path):
     write_json(tmp_path / "eval" / "results.json", result)
     told = "top1 0.5000 on 12 videos of split test, at step 7, 10 x 3 views each."  # not that of the file, step 3
     assert told in write_model_card(exported, tmp_path).read_text()
+    (tmp_path / "eval" / "stm30").mkdir()
+    write_json(tmp_path / "eval" / "stm30" / "results.json", {**result, "digest": "f0", "protocol": "stm30"})
+    text = write_model_card(exported, tmp_path).read_text()
+    assert told in text
+    assert "of split test (digest f0), at step 7, 10 x 3 views each, protocol stm30." in text

@@ -36,6 +36,8 @@ def add_predict(verbs: Any) -> None:
 def _predict(args: argparse.Namespace) -> tuple[Any, str]:
     if bool(args.workdir) == bool(args.artifact):
         raise UsageError("give either --workdir or --artifact")
+    if args.top < 1:
+        raise UsageError(f"--top {args.top} shows no class: take 1 or more")
     if args.overlay and (args.online or args.artifact):
         raise UsageError("--overlay draws a video that --workdir predicts: it goes without --online and --artifact")
     if args.online:
@@ -47,8 +49,8 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.interop.export import load_artifact
 
     files = list_videos(args.videos)
-    if args.overlay and len(files) > 1:
-        raise UsageError(f"--overlay is of one video, but there are {len(files)}")
+    if args.overlay:
+        _check_overlay(args.overlay, len(files))
     recognizer = load_artifact(args.artifact) if args.artifact else load(args.workdir)
     rows, lines, bad = [], [], 0
     for file in files:
@@ -72,6 +74,15 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
         write_film(args.overlay, overlay_of(recognizer, files[0]))
         lines.append(f"Drawn: {args.overlay}")
     return rows, "\n".join(lines)
+
+
+def _check_overlay(path: str, videos: int) -> None:
+    """Raises UsageError for what would be told after the work only."""
+    from vidrec.inspect.looking import film_ending
+
+    if videos > 1:
+        raise UsageError(f"--overlay is of one video, but there are {videos}")
+    film_ending(path)
 
 
 def _predict_online(args: argparse.Namespace) -> tuple[Any, str]:
@@ -114,10 +125,17 @@ def _stream(args: argparse.Namespace) -> Iterable[Any]:
         if args.size is not None:
             raise UsageError("--size has no effect on a video file, which says how large its frames are")
         return read_video(args.videos[0])
-    size = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", args.size or "")
-    if not size:
+    if args.size is None:
         raise UsageError("frames on standard input need --size WxH, such as --size 320x240")
-    return read_raw(sys.stdin.buffer, int(size[1]), int(size[2]))
+    return read_raw(sys.stdin.buffer, *_size("--size", args.size))
+
+
+def _size(flag: str, text: str) -> tuple[int, int]:
+    """Width and height."""
+    size = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not size:
+        raise UsageError(f"{flag} {text} is no width and height in pixels: give WxH, such as {flag} 320x240")
+    return int(size[1]), int(size[2])
 
 
 def add_export(verbs: Any) -> None:
@@ -135,6 +153,11 @@ def add_export(verbs: Any) -> None:
         "--out", required=True, help="file to write; OUT.json says what to feed it, OUT.md is for people"
     )
     parser.add_argument("--step", type=int, help="checkpoint (default: the newest)")
+    parser.add_argument(
+        "--frame-size", metavar="WxH",
+        help="take whole frames of this size, as decoded, and resize and cut them inside the file "
+        "(default: take clips that are resized and cut already)",
+    )  # fmt: skip
 
 
 def _export(args: argparse.Namespace) -> tuple[Any, str]:
@@ -142,11 +165,23 @@ def _export(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.interop.export import export
     from vidrec.interop.model_card import write_model_card
 
-    exported = export(load(args.workdir, step=args.step), args.out, args.format)
+    size = None
+    if args.frame_size is not None:
+        width, height = _size("--frame-size", args.frame_size)
+        size = height, width
+    exported = export(load(args.workdir, step=args.step), args.out, args.format, frame_size=size)
     card = write_model_card(exported, args.workdir)
-    to = f"to {exported.card['checked']['difference']:.1e}"
-    text = f"Wrote {exported.path}, which gives what the network gives ({to}), {exported.path}.json and {card}."
+    text = f"Wrote {exported.path}, {_checked(exported.card)}, {exported.path}.json and {card}."
     return {"out": args.out, **exported.card}, text
+
+
+def _checked(card: dict[str, Any]) -> str:
+    if "checked" not in card:
+        return "which gives the weights back as they are"
+    text = f"which gives what the network gives (to {card['checked']['difference']:.1e})"
+    if pixels := card["checked"].get("pixels"):
+        text += f" and resizes frames to {pixels['largest']:g} of 255 levels (mean {pixels['mean']:.2g})"
+    return text
 
 
 def _moment_json(moment: Any, top: int) -> str:

@@ -193,6 +193,25 @@ def resize_into(out: Frame, frame: Frame, *, mirrored: bool = False) -> None:
         _backend.interpolate(frame, out)
 
 
+def resizing(
+    shape: tuple[int, int], to: tuple[int, int]
+) -> list[tuple[Float32[np.ndarray, "h2 h"], Float32[np.ndarray, "w2 w"]]]:
+    """What `resize` does to a frame of a shape (height, width), as the weights of rows and of columns of each step.
+
+    A step's picture is the sum of the one before by these weights, rounded to whole levels. There is none where the
+    shapes are equal.
+    """
+    steps = []
+    (height, width), (new_height, new_width) = shape, to
+    if max(height / new_height, width / new_width) > MILD:
+        smaller = min(height, new_height), min(width, new_width)
+        steps.append((_shares(height, smaller[0]), _shares(width, smaller[1])))
+        height, width = smaller
+    if (height, width) != to:
+        steps.append((_nearest_two(height, new_height), _nearest_two(width, new_width)))
+    return steps
+
+
 def _shrunk(frame: Frame, height: int, width: int) -> Frame:
     """The frame with sides averaged to at most that height and width, if one is much larger."""
     old_height, old_width = frame.shape[:2]

@@ -5,7 +5,7 @@ prediction = network.predict("clip.mp4")
 print(prediction.top(5))
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from vidrec import config as configuration
 from vidrec.data.augment import resized_shape
 from vidrec.data.clips import ClipSpec, cut_and_resize, eval_view
 from vidrec.data.feed import normalize
-from vidrec.data.images import resize
+from vidrec.data.images import Frame, resize
 from vidrec.data.video import read_video
 from vidrec.errors import UsageError, VidrecError
 from vidrec.train.checkpoint import Checkpoints, abstract
@@ -116,6 +116,22 @@ def clip_of(video: str | Path | UInt8[np.ndarray, "n h w 3"], spec: ClipSpec) ->
       UsageError: an array that is no video.
       VidrecError: a file that cannot be read.
     """
+    kept, places = chosen_frames(video, spec, partial(as_stored, spec=spec))
+    return cut_and_resize(kept, places, spec.picture, [partial(eval_view, spec=spec)])
+
+
+def chosen_frames(
+    video: str | Path | UInt8[np.ndarray, "n h w 3"], spec: ClipSpec, keep: Callable[[Frame], Frame]
+) -> tuple[list[Frame], list[int]]:
+    """The distinct frames of the clip that stands for a whole video, and which of them is at each of its places.
+
+    Args:
+      keep: frame -> what is kept of it, while the video is read.
+
+    Raises:
+      UsageError: an array that is no video.
+      VidrecError: a file that cannot be read.
+    """
     if isinstance(video, np.ndarray):
         if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not len(video):
             raise UsageError(f"a video is uint8 [frames, height, width, 3], not {video.dtype} {list(video.shape)}")
@@ -124,9 +140,8 @@ def clip_of(video: str | Path | UInt8[np.ndarray, "n h w 3"], spec: ClipSpec) ->
     else:  # decoded twice, so that a long video need not fit into memory
         chosen = spec.eval_frames(sum(1 for _ in read_video(video)), "", 0, 1).tolist()
         numbered = ((number, frame) for number, frame in enumerate(read_video(video)) if number in chosen)
-    kept = {number: as_stored(frame, spec) for number, frame in numbered}
-    places = [list(kept).index(number) for number in chosen]
-    return cut_and_resize(kept.values(), places, spec.picture, [partial(eval_view, spec=spec)])
+    kept = {number: keep(frame) for number, frame in numbered}
+    return list(kept.values()), [list(kept).index(number) for number in chosen]
 
 
 def as_stored(frame: UInt8[np.ndarray, "h w 3"], spec: ClipSpec) -> UInt8[np.ndarray, "h w 3"]:

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +24,9 @@ from vidrec.inspect.motion_maps import motion
 from vidrec.inspect.order_maps import order
 from vidrec.inspect.panels import Panel, film, panels, sheet
 from vidrec.inspect.render import animation
+from vidrec.inspect.results import names_of
 
+Ending = Literal["gif", "webp", "png", "mp4"]
 FPS = 4.0  # of the films: slow enough to look at
 FUNCTIONS: dict[str, Callable[..., Maps]] = {
     "attention": attention, "cam": cam, "motion": motion, "order": order, "features": features
@@ -80,16 +82,23 @@ def drawn_over(recognizer: Recognizer, clip: UInt8[np.ndarray, "t s s 3"]) -> UI
 
 def write_film(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"]) -> None:
     """Writes frames as .gif, .webp, .png (animated) or .mp4, by rename; raises UsageError for another ending."""
-    ending = Path(path).suffix.removeprefix(".").lower()
+    ending = film_ending(path)
     if ending == "mp4":
         height, width = frames.shape[1] % 2, frames.shape[2] % 2  # H.264 has even sides
         write_mp4(path, np.pad(frames, ((0, 0), (0, height), (0, width), (0, 0)), mode="edge"), FPS)
         return
-    if ending not in ("gif", "webp", "png"):
-        raise UsageError(f"{path}: films are written as .gif, .webp, .png or .mp4")
     data = animation(frames, fps=FPS, scale=1, format=ending)
     with atomic_write(path) as file:
         file.write(data)
+
+
+def film_ending(path: str | Path) -> Ending:
+    """The kind of film that a file is by its name; raises UsageError where there is no such kind."""
+    found = Path(path).suffix.removeprefix(".").lower()
+    for ending in get_args(Ending):
+        if ending == found:
+            return ending
+    raise UsageError(f"{path}: films are written as .gif, .webp, .png or .mp4")
 
 
 def inspect_video(
@@ -107,7 +116,7 @@ def inspect_video(
     right), WHAT.gif and WHAT.mp4 (side by side in time).
 
     Args:
-      workdirs: folders of runs; a network is named as its folder.
+      workdirs: folders of runs; a network is named as its folder (see `names_of`).
       what: attention, cam, motion, order or features.
       stage: of cam.
       target: of cam: name or number of the class that is asked about; None: each network's best.
@@ -120,7 +129,7 @@ def inspect_video(
     """
     if what != "cam" and (stage or target):
         raise UsageError(f"--stage and --class are about cam and have no effect on {what}")
-    names = unique_names(workdirs)
+    names = [name.replace("/", "-") for name in names_of(workdirs)]  # of files, too
     looks = []
     for name, workdir in zip(names, workdirs, strict=True):
         recognizer = load(workdir)
@@ -136,12 +145,6 @@ def inspect_video(
     rows = [{**row_of(look), "arrays": files[look.name]} for look in looks]
     pictures = [files[kind] for kind in ("png", "gif", "mp4")]
     return {"video": str(video), "what": what, "networks": rows, "pictures": pictures}, text(rows, pictures)
-
-
-def unique_names(workdirs: Sequence[str | Path]) -> list[str]:
-    """The folders' own names, numbered where two are alike."""
-    names = [Path(workdir).resolve().name for workdir in workdirs]
-    return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names, start=1)]
 
 
 def class_index(target: str, classes: Sequence[str]) -> int:

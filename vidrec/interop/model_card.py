@@ -31,31 +31,31 @@ def write_model_card(exported: Exported, workdir: str | Path) -> Path:
     path = exported.path.with_name(f"{exported.path.name}.md")
     start = run_card.last(Path(workdir))
     with atomic_write(path) as file:
-        file.write(model_card(exported, start, last_evaluation(Path(workdir))).encode())
+        file.write(model_card(exported, start, evaluations(Path(workdir))).encode())
     return path
 
 
-def last_evaluation(workdir: Path) -> dict[str, Any] | None:
-    """{"split", "top1", ...} by the last `vidrec eval`, else by the last evaluation in training, None without any."""
-    results = workdir / "eval" / "results.json"
-    if results.is_file():
-        return json.loads(results.read_text(encoding="utf-8"))
-    rows = [row for row in read_metrics(workdir / "metrics.jsonl") if row.get("kind") == "eval"]
-    return rows[-1] if rows else None
+def evaluations(workdir: Path) -> list[dict[str, Any]]:
+    """{"split", "top1", ...} by `vidrec eval`, also by protocols; else by the last evaluation in training, if any."""
+    folder = workdir / "eval"
+    files = [path for path in (folder / "results.json", *sorted(folder.glob("*/results.json"))) if path.is_file()]
+    if files:
+        return [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    return [row for row in read_metrics(workdir / "metrics.jsonl") if row.get("kind") == "eval"][-1:]
 
 
-def model_card(exported: Exported, start: dict[str, Any] | None, evaluation: dict[str, Any] | None) -> str:
+def model_card(exported: Exported, start: dict[str, Any] | None, found: list[dict[str, Any]]) -> str:
     """The text, in Markdown.
 
     Args:
       start: of the run's card (`vidrec.train.card`); None for weights that come from elsewhere.
-      evaluation: as of `last_evaluation`.
+      found: as of `evaluations`.
     """
     card = exported.card
     sections = {
         "How to use it": _use(exported),
         "How it was trained": _training(start),
-        "How good it is": _metrics(evaluation),
+        "How good it is": _metrics(found),
         "Classes": _classes(card["classes"]),
     }
     title = f"# {card['network']}, step {card['step']}\n\nA network that names the action in a video, made with vidrec."
@@ -73,14 +73,24 @@ def _use(exported: Exported) -> str:
     resized = (
         f"a short side of {resize[0]} pixels" if len(resize) == 1 else " x ".join(map(str, resize)) or "no other size"
     )
-    height, width = card["input"]["shape"][2:4] if "input" in card else [sampling["image_size"]] * 2
+    height, width = exported.picture
     text.append(
         f"A clip is {sampling['num_frames'] * sampling['frames_per_segment']} RGB frames chosen by "
-        f"{sampling['sampling']} sampling, resized to {resized} and cut in the centre to {height} x {width} pixels. "
-        f"Pixels are normalised by mean {mean} and std {std} of 0..1"
+        f"{sampling['sampling']} sampling, resized to {resized} and cut in the centre to {height} x {width} pixels"
+        f"{_inside_of(card)}. Pixels are normalised by mean {mean} and std {std} of 0..1"
         + (", inside the file." if "inside" in card else ".")
     )
     return "\n\n".join(text)
+
+
+def _inside_of(card: dict[str, Any]) -> str:
+    if not card.get("frame_size"):
+        return ""
+    (height, width), pixels = card["frame_size"], card["checked"]["pixels"]
+    return (
+        f", which the file does with whole frames of {height} x {width} pixels (to {pixels['largest']:g} of 255 levels "
+        f"as vidrec does, {pixels['mean']:.2g} on average)"
+    )
 
 
 def _training(start: dict[str, Any] | None) -> str:
@@ -100,17 +110,21 @@ def _training(start: dict[str, Any] | None) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def _metrics(evaluation: dict[str, Any] | None) -> str:
-    if evaluation is None:
+def _metrics(found: list[dict[str, Any]]) -> str:
+    if not found:
         return "It was not evaluated here (`vidrec eval --workdir ...` does, before the export)."
-    names = [name for name in ("top1", "top5", "mean_class") if name in evaluation]
-    where = f" of split {evaluation['split']}" if "split" in evaluation else ""
-    where += f", at step {evaluation['step']}" if "step" in evaluation else ""
-    views = (
-        f", {evaluation['clips']} x {evaluation['crops']} views each" if "crops" in evaluation else ", one view each"
-    )
-    values = ", ".join(f"{name} {evaluation[name]:.4f}" for name in names)
-    return f"{values} on {evaluation['videos']} videos{where}{views}."
+    return "\n".join(f"- {_evaluation(one)}" for one in found)
+
+
+def _evaluation(found: dict[str, Any]) -> str:
+    names = [name for name in ("top1", "top5", "mean_class") if name in found]
+    where = f" of split {found['split']}" if "split" in found else ""
+    where += f" (digest {found['digest']})" if "digest" in found else ""
+    where += f", at step {found['step']}" if "step" in found else ""
+    views = f", {found['clips']} x {found['crops']} views each" if "crops" in found else ", one view each"
+    views += f", protocol {found['protocol']}" if "protocol" in found else ""
+    values = ", ".join(f"{name} {found[name]:.4f}" for name in names)
+    return f"{values} on {found['videos']} videos{where}{views}."
 
 
 def _classes(classes: list[str]) -> str:

@@ -7,6 +7,7 @@ from string import ascii_letters
 from typing import Any
 
 import numpy as np
+from jax import lax
 
 from vidrec.interop.onnx_graph import Graph, Unsupported
 
@@ -87,6 +88,13 @@ def where(graph: Graph, equation: Any, which: str, *cases: str) -> str:
 def power(graph: Graph, equation: Any, x: str) -> str:
     """integer_pow."""
     return graph.add("Pow", x, graph.constant(np.array(equation.params["y"], equation.invars[0].aval.dtype)))
+
+
+def rounded(graph: Graph, equation: Any, x: str) -> str:
+    """round, of which ONNX knows the kind that takes halves to even numbers."""
+    if equation.params["rounding_method"] != lax.RoundingMethod.TO_NEAREST_EVEN:
+        raise Unsupported("rounding halves away from zero cannot be written as ONNX: use jnp.round")
+    return graph.add("Round", x)
 
 
 def complement_of_erf(graph: Graph, equation: Any, x: str) -> str:
@@ -262,6 +270,7 @@ OPERATIONS: dict[str, Operation] = {
     **dict.fromkeys(("reshape", "squeeze", "expand_dims"), as_shaped),
     "ne": pair("Equal", negated=True),
     "rem": pair("Mod", fmod=1),
+    "round": rounded,
     "square": lambda graph, equation, x: graph.add("Mul", x, x),
     "rsqrt": lambda graph, equation, x: graph.add("Reciprocal", graph.add("Sqrt", x)),
     "integer_pow": power,

@@ -27,10 +27,16 @@ def plain_config(name: str, *, num_frames: int = 8, image_size: int = 224) -> Fr
 
 
 def stored_config(weights: str | Path) -> FrozenConfigDict:
-    """The configuration that `vidrec export --format safetensors` put into a file; raises UsageError without one."""
+    """The configuration that `vidrec export --format safetensors` put into a file.
+
+    Raises:
+      UsageError: there is no such file, or none in it.
+    """
+    if not Path(weights).is_file():
+        raise UsageError(f"there is no weights file {weights}")
     try:
         return configuration.from_dict(json.loads(metadata(weights)["config"]))
-    except (KeyError, OSError, json.JSONDecodeError):
+    except (KeyError, json.JSONDecodeError):
         raise UsageError("give either --model, with --num-frames and --image-size, or --config FILE[:arg]") from None
 
 
