@@ -8,20 +8,17 @@ A key that `base()` does not know, in the file or on the command line, is an err
 """
 
 import hashlib
-import importlib.util
 import inspect
 import json
 import logging
 import math
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
-from vidrec import ranges
+from vidrec import ranges, recipes
 from vidrec.errors import UsageError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -187,6 +184,18 @@ def completed(
     return FrozenConfigDict(config)
 
 
+def sweep(path: str) -> dict[str, list[str]]:
+    """Title of a table -> the arguments of its rows, as a recipe's `sweep()` lists them.
+
+    Raises:
+      UsageError: the recipe has none; as of `load` for a file that cannot be run.
+    """
+    tables = recipes.call(path, "sweep")
+    if not isinstance(tables, dict) or not all(isinstance(arg, str) for rows in tables.values() for arg in rows):
+        raise UsageError(f"{path}: sweep must return the arguments of rows by title of a table, as configs/stm.py does")
+    return tables
+
+
 def check(
     config: Any, where: str, *, model_fields: FieldsOf | None = None, task_fields: FieldsOf | None = None
 ) -> None:
@@ -261,21 +270,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") ->
 
 
 def _run_get_config(path: str, arg: str) -> ConfigDict:
-    if not Path(path).is_file():
-        raise UsageError(f"there is no config file {path!r}; recipes stand in configs/, such as configs/stm.py:ssv1")
-    spec = importlib.util.spec_from_file_location("vidrec_recipe", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path!r} is not a Python file; a recipe is one with get_config(arg)")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        config = module.get_config(arg or None)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
-    except Exception as error:  # whatever a recipe does wrong is told by line, not by traceback
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(path)]
-        reason = " ".join(str(error).replace("\\n", " ").replace("\\'", "").split()).strip("\"' ")
-        raise UsageError(f"{path}, line {lines[-1] if lines else '?'}: {type(error).__name__}: {reason}") from error
+    config = recipes.call(path, "get_config", arg or None)
     if not isinstance(config, ConfigDict):
         raise UsageError(f"{path}: get_config must return a ConfigDict, not {type(config).__name__}; start from base()")
     return config

@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (
         runs.add_demo, records.add_toy, records.add_convert, records.add_verify, runs.add_train, evaluation.add_eval,
         using.add_predict, looks.add_inspect, networks.add_summary, networks.add_import, using.add_export,
-        runs.add_report, pods.add_compile, pods.add_launch, machine.add_bench, machine.add_doctor,
+        runs.add_report, pods.add_compile, pods.add_launch, pods.add_sweep, machine.add_bench, machine.add_doctor,
     ):  # fmt: skip
         add(verbs)
     return parser

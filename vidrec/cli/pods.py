@@ -1,10 +1,14 @@
-"""`vidrec compile` and `launch`: a run on a pod, before there is one and when there is."""
+"""`vidrec compile`, `launch` and `sweep`: a run on a pod, before there is one and when there is; and many runs."""
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from vidrec.cli.shared import add_config, add_verb, load_config
+from vidrec.errors import UsageError, VidrecError
+
+KINDS = ("tpu-vm", "queued", "jobset", "slurm", "gpu")
 
 
 def add_compile(verbs: Any) -> None:
@@ -45,7 +49,7 @@ def add_launch(verbs: Any) -> None:
         "queued --config configs/tcm.py:ssv1 --topology v5e:4x4 --workdir gs://my-bucket/runs/tcm > launch.sh",
     )  # fmt: skip
     parser.add_argument(
-        "kind", choices=("tpu-vm", "queued", "jobset", "slurm", "gpu"),
+        "kind", choices=KINDS,
         help="tpu-vm: TPUs made now; queued: when there are some; jobset: Kubernetes; slurm: sbatch; gpu: Docker",
     )  # fmt: skip
     add_config(parser)
@@ -75,3 +79,40 @@ def _launch(args: argparse.Namespace) -> tuple[Any, str]:
     text = render(args.kind, run)
     check(run, load_config(args))
     return {"kind": args.kind, "name": run.name, "text": text}, text.rstrip("\n")
+
+
+def add_sweep(verbs: Any) -> None:
+    """Adds `vidrec sweep`."""
+    parser = add_verb(
+        verbs, "sweep", _sweep, "train the rows of a recipe's tables, one on each device at a time",
+        "--config configs/stm.py --table modules --seeds 3 --workdir runs/stm",
+    )  # fmt: skip
+    add_config(parser)
+    parser.add_argument("--workdir", required=True, help="folder of the runs: one of each row and seed")
+    parser.add_argument("--table", action="append", default=[], help="title, or its beginning (default: all); repeats")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each row (default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="train nothing, list the trainings")
+    parser.add_argument("--launch", choices=KINDS, help="train nothing, print a launch command of each training")
+    parser.add_argument("--topology", help="of --launch, such as v5e:4x4")
+
+
+def _sweep(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.launch.sweep import launch_commands, points, run_sweep, table
+
+    if bool(args.launch) != bool(args.topology):
+        raise UsageError("--launch and --topology go together: the one says how, the other on what")
+    if args.launch and args.list:
+        raise UsageError("--list and --launch both train nothing: choose one")
+    todo = points(args.config, args.overrides, tables=args.table, seeds=args.seeds)
+    if args.list:
+        return [point._asdict() for point in todo], "\n".join(f"{p.config}  {' '.join(p.overrides)}" for p in todo)
+    if args.launch:
+        commands = launch_commands(todo, args.launch, args.topology, args.workdir)
+        return commands, "\n".join(commands)
+    outcomes = run_sweep(todo, Path(args.workdir), lambda line: print(line, file=sys.stderr, flush=True))
+    if failed := [name for name, outcome in outcomes.items() if "error" in outcome]:
+        print(table(outcomes), file=sys.stderr)
+        raise VidrecError(
+            f"{len(failed)} of {len(outcomes)} trainings failed, such as {failed[0]}; see {failed[0]}.log"
+        )
+    return outcomes, table(outcomes)

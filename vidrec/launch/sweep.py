@@ -1,0 +1,192 @@
+"""`vidrec sweep`: the rows of a recipe's tables, trained one after the other on the devices of this machine."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import product
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from vidrec import config as configuration
+from vidrec.errors import UsageError, VidrecError, did_you_mean
+from vidrec.files import write_json
+from vidrec.launch.run import default_name
+from vidrec.models.registry import model_fields
+from vidrec.train.tasks import task_fields
+
+# What a process must be told to see one device alone.
+ONE_DEVICE: dict[str, dict[str, str]] = {
+    "gpu": {"CUDA_VISIBLE_DEVICES": "{}"},
+    "tpu": {
+        "TPU_VISIBLE_CHIPS": "{}",
+        "TPU_PROCESS_BOUNDS": "1,1,1",
+        "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
+    },
+}
+
+
+class Point(NamedTuple):
+    """One training of a sweep.
+
+    Attributes:
+      table: that it is of; of several, the first.
+      config: recipe, as FILE:arg.
+      overrides: --config.section.field=value.
+      name: of its folder.
+      also: arguments of other rows that are the same training.
+    """
+
+    table: str
+    config: str
+    overrides: tuple[str, ...]
+    name: str
+    also: tuple[str, ...] = ()
+
+
+def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] = (), seeds: int = 1) -> list[Point]:
+    """The trainings of a recipe's `sweep()`: of each row as many as there are seeds.
+
+    Args:
+      recipe: FILE, which has sweep() -> {title of a table: arguments of its rows}.
+      overrides: of all rows.
+      tables: their titles, or the first words of them; () takes all.
+
+    Raises:
+      UsageError: no such file or table, a recipe without tables, a wrong override, or an argument behind a colon.
+    """
+    path, colon, _ = recipe.partition(":")
+    if colon:
+        raise UsageError(f"--config is {recipe!r}, but a sweep goes over all arguments: give {path} alone")
+    if seeds < 1:
+        raise UsageError(f"--seeds is {seeds}, but must be 1 or more")
+    found = configuration.sweep(path)
+    for table in tables:
+        if not any(title.startswith(table) for title in found):
+            raise UsageError(f"{path} has no table {table!r}{did_you_mean(table, found)}: {', '.join(found)}")
+    trainings: dict[str, Point] = {}
+    for title, args in found.items():
+        for arg, seed in product(args if title.startswith(tuple(tables) or "") else (), range(seeds)):
+            point = Point(title, f"{path}:{arg}", (*overrides, f"--config.seed={seed}"), f"{slug(arg)}-seed{seed}")
+            config = configuration.load(
+                point.config, point.overrides, model_fields=model_fields, task_fields=task_fields
+            )
+            training = configuration.fingerprint(config)
+            first = trainings.setdefault(training, point)
+            if first.name != point.name and arg not in first.also:
+                trainings[training] = first._replace(also=(*first.also, arg))
+    return list(trainings.values())
+
+
+def slug(arg: str) -> str:
+    """An argument as part of a file's name."""
+    return re.sub(r"[^a-z0-9.]+", "-", arg.lower()).strip("-")
+
+
+def launch_commands(todo: Sequence[Point], kind: str, topology: str, workdir: str) -> list[str]:
+    """The commands that print how to start each of the trainings elsewhere."""
+    commands = []
+    for number, point in enumerate(todo):
+        name = f"{default_name(point.config.partition(':')[0])}-{number}"  # machines have names of their own
+        where = ["--topology", topology, "--name", name, "--workdir", f"{workdir.rstrip('/')}/{point.name}"]
+        commands.append(shlex.join(["vidrec", "launch", kind, "--config", point.config, *point.overrides, *where]))
+    return commands
+
+
+def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """Trains each point in a process and a folder of its own, one on each device at a time; what is finished is left.
+
+    A point that fails is told and does not stop the others; each has a log beside its folder. WORKDIR/sweep.json has
+    the outcomes.
+
+    Returns:
+      name of a point -> its fields with {"step", "metrics"}, or with {"error"}.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    written = workdir / "sweep.json"
+    outcomes: dict[str, dict[str, Any]] = json.loads(written.read_text()) if written.exists() else {}
+    signed = {point.name: json.loads(json.dumps(point._asdict())) for point in todo}
+
+    def finished(point: Point) -> bool:
+        """Whether it is among the outcomes, as it is asked for now."""
+        before = outcomes.get(point.name, {})
+        return "metrics" in before and all(before.get(key) == value for key, value in signed[point.name].items())
+
+    left = [point for point in todo if not finished(point)]
+    if left:
+        environments: SimpleQueue[dict[str, str]] = SimpleQueue()
+        for environment in one_device_each():
+            environments.put(environment)
+        with ThreadPoolExecutor(environments.qsize()) as pool:
+            running = {pool.submit(_train, point, workdir, environments): point for point in left}
+            try:
+                for done in as_completed(running):
+                    point = running[done]
+                    outcome = done.result()
+                    outcomes[point.name] = signed[point.name] | outcome
+                    write_json(written, outcomes)
+                    tell(f"{point.name}: {outcome_text(outcome)}")
+            except BaseException:
+                for future in running:
+                    future.cancel()
+                raise
+    return {point.name: outcomes[point.name] for point in todo}
+
+
+def one_device_each() -> list[dict[str, str]]:
+    """For each device of this machine, the environment of a process that is to see no other."""
+    ask = "import jax; devices = jax.local_devices(); print(devices[0].platform, len(devices))"
+    asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        reason = (asked.stderr.strip().splitlines() or ["no message"])[-1]
+        raise VidrecError(f"JAX finds no device: {reason}; `vidrec doctor` says more")
+    platform, count = asked.stdout.split()
+    fields = ONE_DEVICE.get(platform)
+    if fields is None:
+        return [{}]  # a CPU is one device to all
+    return [{name: value.format(number) for name, value in fields.items()} for number in range(int(count))]
+
+
+def _train(point: Point, workdir: Path, environments: "SimpleQueue[dict[str, str]]") -> dict[str, Any]:
+    environment = environments.get()
+    try:
+        command = [sys.executable, "-m", "vidrec", "train", "--json", "--config", point.config, *point.overrides]
+        log = workdir / f"{point.name}.log"
+        with open(log, "a") as said:
+            ended = subprocess.run(
+                [*command, "--workdir", str(workdir / point.name)],
+                env=os.environ | environment, stdout=subprocess.PIPE, stderr=said, text=True, check=False,
+            )  # fmt: skip
+    finally:
+        environments.put(environment)
+    if ended.returncode:
+        last = (log.read_text().strip().splitlines() or ["no message"])[-1]
+        return {"error": last.removeprefix("vidrec: ")}
+    outcome = json.loads(ended.stdout)
+    if not outcome["finished"]:
+        return {"error": f"stopped at step {outcome['step']}; run the same command again to go on"}
+    return {"step": outcome["step"], "metrics": outcome["metrics"]}
+
+
+def outcome_text(outcome: dict[str, Any]) -> str:
+    """How a point ended, in a line."""
+    if "error" in outcome:
+        return f"failed: {outcome['error']}"
+    return f"step {outcome['step']}, " + ", ".join(f"{name} {value:.4g}" for name, value in outcome["metrics"].items())
+
+
+def table(outcomes: dict[str, dict[str, Any]]) -> str:
+    """All outcomes, by table."""
+    lines, last = [], None
+    for name, outcome in outcomes.items():
+        if outcome["table"] != last:
+            last = outcome["table"]
+            lines += ["", last]
+        also = f" (and {', '.join(outcome['also'])})" if outcome["also"] else ""
+        lines.append(f"  {name}{also}: {outcome_text(outcome)}")
+    return "\n".join(lines).lstrip("\n")
