@@ -29,7 +29,7 @@ from vidrec.demo import get_config
 from vidrec.eval.order import chance
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import write_json
-from vidrec.inspect.looking import inspect_video, looks_at
+from vidrec.inspect.looking import inspect_video, maps_of
 from vidrec.inspect.maps import Maps
 
 FRAMES, SIZE, SQUARE, SPEED = 8, 32, 8, 2  # pixels; SPEED in pixels a frame
@@ -193,7 +193,7 @@ def ask(name: str, recognizer: Recognizer, clips: Clips, steps: np.ndarray) -> d
     labels = np.array([recognizer.classes.index(direction) for direction in _names(steps)])[clips.label]
     result: dict[str, Any] = {"accuracy": float((scores.argmax(-1) == labels).mean()), "maps": {}}
     for what, kind in ASKED[name]:
-        maps = looks_at(recognizer, clips.pixels, what)
+        maps = maps_of(recognizer, clips.pixels, what)
         if maps[kind].axes[-1] == "xy":
             result["direction"] = directions(maps, kind, clips, steps)
             continue
@@ -202,7 +202,7 @@ def ask(name: str, recognizer: Recognizer, clips: Clips, steps: np.ndarray) -> d
             maps[kind].values[:, part], clips._replace(moving=clips.moving[:, part])
         )
     if name == "direcformer":
-        maps = looks_at(recognizer, clips.pixels, "order")
+        maps = maps_of(recognizer, clips.pixels, "order")
         rules = [key.removesuffix("/accuracy") for key in maps.maps if key.endswith("/accuracy")]
         result["order_accuracy"] = {rule: float(maps[f"{rule}/accuracy"].values.mean()) for rule in rules}
         result["order_accuracy"]["chance"] = chance(FRAMES)

@@ -15,7 +15,7 @@ from vidrec.data.toy import make_toy
 from vidrec.demo import get_config
 from vidrec.eval.evaluate import make_evaluator
 from vidrec.inspect import overlay_of
-from vidrec.inspect.looking import looks_at
+from vidrec.inspect.looking import maps_of
 from vidrec.train.loop import train
 
 STEPS = 4  # 160 make it good
@@ -49,7 +49,7 @@ again.top(1)
 # ## Where it looks
 
 # %%
-maps = looks_at(network, frames[None], "cam")
+maps = maps_of(network, frames[None], "cam")
 maps.draw(frames)
 
 # %% [markdown]

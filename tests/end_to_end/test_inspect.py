@@ -1,7 +1,10 @@
 """`vidrec inspect`: arrays and pictures of what a trained network sees, and the overlay of its best look."""
 
+import dataclasses
 import json
+import shutil
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -15,6 +18,8 @@ from tests.quick import jit
 from vidrec import config as configuration
 from vidrec.config import base
 from vidrec.data.video import read_video
+from vidrec.errors import UsageError
+from vidrec.inspect.looking import drawn_over
 from vidrec.train.checkpoint import Checkpoints, Snapshot
 from vidrec.train.start import build_model
 from vidrec.train.state import initial_variables
@@ -37,9 +42,10 @@ def run(tmp_path_factory):
 
 
 def test_two_networks_side_by_side(run, video_list, capsys, tmp_path):
-    """Here the same one twice, so that both must see the same."""
+    """Here two copies of one, so that both must see the same."""
     video = video_list / "clip00.mp4"
-    runs = ("--workdir", run, "--workdir", f"{run}/../stm")
+    shutil.copytree(run, tmp_path / "copy")
+    runs = ("--workdir", run, "--workdir", tmp_path / "copy")
     status, out, _ = call(
         capsys,
         "inspect",
@@ -52,25 +58,25 @@ def test_two_networks_side_by_side(run, video_list, capsys, tmp_path):
         "--stage",
         "stage2",
         "--out",
-        tmp_path,
+        tmp_path / "looks",
         "--json",
     )
     assert status == 0
     result = json.loads(out)
     one, other = result["networks"]
-    assert (one["name"], other["name"]) == ("stm-1", "stm-2")
+    assert (one["name"], other["name"]) == ("stm", "copy")
     assert one["class"] == "left"
     assert one["maps"]["cam"] == {"axes": ["clip", "frame", "row", "column"], "shape": [1, 4, 16, 16]}
     with np.load(one["arrays"]) as first, np.load(other["arrays"]) as second:
         np.testing.assert_array_equal(first["cam"], second["cam"])
         assert first["cam"].shape == (1, 4, 16, 16)
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"cam-stm-1.npz", "cam-stm-2.npz", "cam.png", "cam.gif", "cam.mp4"}
-    assert result["pictures"] == [str(tmp_path / f"cam.{kind}") for kind in ("png", "gif", "mp4")]
-    with Image.open(tmp_path / "cam.png") as sheet, Image.open(tmp_path / "cam.gif") as film:
+    out = tmp_path / "looks"
+    assert {path.name for path in out.iterdir()} == {"cam-stm.npz", "cam-copy.npz", "cam.png", "cam.gif", "cam.mp4"}
+    assert result["pictures"] == [str(out / f"cam.{kind}") for kind in ("png", "gif", "mp4")]
+    with Image.open(out / "cam.png") as sheet, Image.open(out / "cam.gif") as film:
         assert sheet.width >= 4 * 128  # four frames
         assert film.n_frames <= 4
-    assert len(read_video(tmp_path / "cam.mp4").array()) == 4
+    assert len(read_video(out / "cam.mp4").array()) == 4
 
 
 def test_what_cannot_be_seen_is_told(run, video_list, capsys, tmp_path):
@@ -79,7 +85,10 @@ def test_what_cannot_be_seen_is_told(run, video_list, capsys, tmp_path):
         (("--what", "attention"), f"{run}: STM has no attention to look at; it has cam, motion, features"),
         (("--what", "cam", "--stage", "stage4"), "STM has no stage 'stage4' (did you mean 'stage"),
         (("--what", "cam", "--class", "lefd"), "--class 'lefd' is no class of this network (did you mean 'left'?)"),
-        (("--what", "motion", "--class", "left"), "--stage and --class are about cam and have no effect on motion"),
+        (("--what", "motion", "--class", "left"), "--class is about cam and has no effect on motion"),
+        (("--what", "cam", "--head", "0"), "--head is about attention and has no effect on cam"),
+        (("--what", "features", "--patch", "0,1"), "--patch is about attention and has no effect on features"),
+        (("--what", "attention", "--patch", "1"), "--patch is '1', but must be ROW,COLUMN, such as 0,3"),
     ):
         status, out, err = call(capsys, *command, *wish)
         assert (status, out) == (2, "")
@@ -120,3 +129,17 @@ def test_overlays_that_there_are_not(words, message, run, video_list, capsys, tm
     assert status == 2
     assert message in told
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_of_another_kind_has_plain_frames(run, video_list):
+    """Of one's own network, of which no stage is known, the report shows the clip, and an overlay is refused."""
+
+    class Net(nn.Module):
+        num_frames: int = 4
+        clip_length: int = 4
+
+    network = dataclasses.replace(vidrec.load(run), model=Net())
+    clip = network.clip(video_list / "clip00.mp4")
+    np.testing.assert_array_equal(drawn_over(network, clip), clip.repeat(8, 1).repeat(8, 2))
+    with pytest.raises(UsageError, match="there is no look at a Net: it is neither ResNet nor transformer"):
+        vidrec.inspect.overlay_of(network, video_list / "clip00.mp4")

@@ -64,7 +64,7 @@ def test_peaks_on_the_object_in_every_frame():
     assert maps["rollout"].axes == ("clip", "frame", "row", "column")
     assert peaks(maps["rollout"].values) == places
     rows = panels(maps, np.zeros((3, HEIGHT, WIDTH, 3), np.uint8), clip=1)
-    assert [len(row.frames) for row in rows] == [3, 3, 1]  # frames, rollout, the last block's matrix
+    assert [len(row.frames) for row in rows] == [3, 3, 1, 1]  # frames, rollout, the last block's mean and its heads
 
 
 def test_rollout_is_the_product_of_whole_matrices():

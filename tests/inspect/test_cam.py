@@ -13,7 +13,7 @@ from tests.inspect.objects import RESNET, TRANSFORMER, make, peaks, pointwise, s
 from tests.parity.goldens import as_clips, assert_near, load, weights
 from tests.quick import jit
 from vidrec.errors import UsageError, VidrecError
-from vidrec.inspect.probe import default_stage, look, slope, stages
+from vidrec.inspect.probe import default_stage, recorded, score_gradient, stages
 from vidrec.interop.torch import convert
 from vidrec.models.registry import create_model
 
@@ -43,7 +43,7 @@ def test_peaks_on_the_object_in_every_frame(tsn):
 def test_equals_the_gradient_by_hand(tsn):
     """The score is the mean over frames and cells of features times weights."""
     model, variables = tsn
-    features = np.asarray(look(model, variables, CLIPS).sown["stage3"])
+    features = np.asarray(recorded(model, variables, CLIPS)["stage3"])
     by_hand = features.sum(-1) / features[0, ..., 0].size
     maps = vidrec.inspect.cam(*tsn, CLIPS, target=[1, 2])
     np.testing.assert_allclose(maps["evidence"].values[0], by_hand[0], rtol=1e-4, atol=1e-7)
@@ -60,12 +60,12 @@ def test_gradient_of_an_inner_stage(tsn):
             return self.head(self.stage_features(3, x, self.layers(False)), False)
 
     half = SecondHalf(**RESNET | {"strides": (2, 2), "bottleneck": False})
-    x = look(model, variables, CLIPS).sown["stage2"]
+    x = recorded(model, variables, CLIPS)["stage2"]
     by_hand = jit(jax.grad(lambda x: half.apply(variables, x).logits[:, 1].sum()))(x)
-    found = slope(model, variables, CLIPS, "stage2", jnp.array([1, 1]))
+    found = score_gradient(model, variables, CLIPS, "stage2", jnp.array([1, 1]))
     assert_near(found.features, x, 1e-6)
     assert_near(found.gradient, by_hand, 1e-5)
-    again = slope(model.clone(remat="block"), variables, CLIPS, "stage2", jnp.array([1, 1]))
+    again = score_gradient(model.clone(remat="block"), variables, CLIPS, "stage2", jnp.array([1, 1]))
     assert_near(again.gradient, by_hand, 1e-5)
 
 
@@ -115,7 +115,7 @@ def test_a_transformer_by_patches():
     model, variables = make("timesformer_base", 16, 24, **TRANSFORMER)
     clips = jax.random.normal(jax.random.key(1), (1, 3, 16, 24, 3))
     changed = clips.at[0, 1, 8:16, 16:24].add(1.0)  # frame 1, row 1, column 2
-    one, other = (slope(model, variables, x, "patch_embed") for x in (clips, changed))
+    one, other = (score_gradient(model, variables, x, "patch_embed") for x in (clips, changed))
     assert one.features.shape == (1, 3, 2, 3, 8)
     moved = np.abs(one.features - other.features).max(-1) > 1e-6
     assert np.argwhere(moved).tolist() == [[0, 1, 1, 2]]

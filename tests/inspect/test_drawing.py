@@ -72,7 +72,7 @@ def test_arrows_go_where_things_went():
 def test_matrix_has_queries_as_rows_and_signs_as_colours():
     values = np.zeros((4, 4))
     values[0, 3], values[3, 0] = 1.0, -0.5
-    picture = drawing.matrix(values, rows="query", columns="key", width=80).astype(int)
+    picture = drawing.matrices(values[None], [""], rows="query", columns="key", width=80).astype(int)
     cells = [picture[34 + 20 * row + 10, 34 + 20 * column + 10] for row, column in ((0, 3), (3, 0), (1, 1))]
     assert cells[0][0] > cells[0][2] + 100  # red
     assert cells[1][2] > cells[1][0] + 60  # blue
@@ -80,8 +80,71 @@ def test_matrix_has_queries_as_rows_and_signs_as_colours():
 
 
 def test_a_positive_matrix_is_dark_to_bright():
-    picture = drawing.matrix(np.array([[0.0, 1.0]]), rows="frame", columns="channel", width=40).astype(int)
+    picture = drawing.matrices(np.array([[[0.0, 1.0]]]), [""], rows="frame", columns="class", width=40).astype(int)
     assert picture[44, 44].sum() < 20 < 600 < picture[44, 64].sum()
+
+
+def test_matrices_side_by_side_have_one_scale():
+    """Of five heads, four abreast: the cell with the largest magnitude of all is the only one in full colour."""
+    values = np.zeros((5, 2, 2))
+    values[1, 0, 1], values[4, 1, 0] = 0.5, -1.0
+    picture = drawing.matrices(values, [f"head {n}" for n in range(5)], rows="query", columns="key", width=80)
+    height, across = picture.shape[0] // 2, (picture.shape[1] - 70) // 4
+
+    def colour(head, row, column):
+        return picture[head // 4 * height + 54 + 40 * row, head % 4 * across + 54 + 40 * column].tolist()
+
+    assert colour(4, 1, 0) == drawing.signed_colours(np.array(-1.0)).tolist()
+    assert colour(1, 0, 1) == drawing.signed_colours(np.array(0.5)).tolist()
+    assert colour(0, 0, 0) == colour(1, 1, 0) == colour(4, 0, 0) == drawing.signed_colours(np.array(0.0)).tolist()
+
+
+def test_bars_are_as_high_as_the_mean_of_a_row():
+    values = np.array([[0.2, 0.3], [0.9, 0.7], [0.0, 0.0]])
+    tiles = drawing.gauges(values, ["t-1", "t", "t+1"], side=136).astype(int)
+    bars = np.abs(tiles[:, 18:119, 50] - tiles[1, 118, 50]).max(-1) == 0  # beside the line in the middle
+    assert bars.sum(1).tolist() == [pytest.approx(25, abs=2), pytest.approx(80, abs=2), pytest.approx(0, abs=1)]
+    lines = (tiles[:, 18:119, 68].sum(-1) < 150).sum(1)  # 80 % of a range of 0.1 and of 0.2
+    assert lines.tolist() == [pytest.approx(8, abs=2), pytest.approx(16, abs=2), pytest.approx(0, abs=1)]
+
+
+def test_single_heads_and_patches():
+    """Values say where they are: 100 rows + 10 columns + heads, for every query and key."""
+    where = np.add.outer(np.add.outer([0, 100], [0, 10, 20]), [0, 1]).astype(float)
+    time = np.broadcast_to(where[None, ..., None, None], (1, 2, 3, 2, 4, 4)) / 121
+    heat = np.zeros((1, 4, 2, 3), np.float32)
+    axes = ("clip", "row", "column", "head", "query", "key")
+    maps = Maps(
+        "attention", {"rollout": Map(heat, AXES, "rollout"), "time": Map(time, axes, "time")}, ("rollout", "time")
+    )
+
+    def titles(**chosen):
+        return [panel.title for panel in panels(maps, FRAMES, **chosen)]
+
+    assert titles() == [
+        "frames",
+        "rollout",
+        "time, mean over patches, mean over heads",
+        "time, mean over patches, each head",
+    ]
+    assert titles(patch=(1, 2))[2:] == ["time, patch 1,2, mean over heads", "time, patch 1,2, each head"]
+    *_, one = panels(maps, FRAMES, head=1, patch=(1, 2))
+    assert one.title == "time, patch 1,2, head 1"
+    expected = drawing.matrices(np.ones((1, 4, 4)), [""], rows="query", columns="key")
+    np.testing.assert_array_equal(one.frames[0], expected)
+    *_, mean = panels(maps, FRAMES, head=0)
+    expected = drawing.matrices(np.full((1, 4, 4), 60 / 121), [""], rows="query", columns="key")
+    np.testing.assert_array_equal(mean.frames[0], expected)
+    frames, *_ = panels(maps, FRAMES, patch=(1, 2))
+    marked = changed(frames.frames[0], drawing.enlarge(FRAMES, SIDE)[0]) > 0
+    rows, columns = np.nonzero(marked)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (48, 95, 85, 127)  # of 96 x 128
+    assert not marked[60:80, 95:115].any()
+    for chosen, sentence in (({"head": 2}, "no head 2: there are 2"), ({"patch": (2, 0)}, "no row 2: there are 2")):
+        with pytest.raises(UsageError, match=sentence):
+            panels(maps, FRAMES, **chosen)
+    with pytest.raises(UsageError, match="no head to choose"):
+        panels(maps_of(cam=(heat, AXES)), FRAMES, head=0)
 
 
 def maps_of(**arrays):
@@ -117,6 +180,8 @@ def test_named_axes(tmp_path):
     assert one.mean("head").values.tolist() == [[4, 5, 6, 7], [16, 17, 18, 19]]
     with pytest.raises(UsageError, match="has no 'heat' \\(did you mean 'head'"):
         one.take(heat=0)
+    with pytest.raises(UsageError, match="there is no head 3: there are 3, from 0"):
+        one.take(head=3)
     with pytest.raises(UsageError, match="do not name the axes"):
         Map(np.zeros((2, 3)), ("clip",))
     maps = Maps("features", {"a/b": one}, ("a/b",))

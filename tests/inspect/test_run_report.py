@@ -53,7 +53,7 @@ def test_a_run_is_told_as_its_folder_has_it(runs, tmp_path):
         assert f'<tr><th scope="row">{name}</th><td class="number" data-title="videos">{videos}</td>' in page
         assert f'data-title="first">{accuracy:.1%}<' in page
     for line in confused_lines(read_evaluation(first)):
-        assert f"<li>{escape(line)}</li>" in page
+        assert f"<li>{escape(line.strip())}</li>" in page
     assert '<td data-title="clips x crops">2 x 1, twice</td>' in page
 
 

@@ -9,7 +9,7 @@ suits a trained network best over a video.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from vidrec.inspect.attention_maps import attention
@@ -19,16 +19,43 @@ if TYPE_CHECKING:
     from vidrec.inspect.motion_maps import motion
     from vidrec.inspect.order_maps import order
 
-__all__ = ["attention", "cam", "features", "motion", "order", "overlay_of"]
+__all__ = ["LOOKS", "attention", "cam", "features", "motion", "order", "overlay_of"]
 
-_HOMES = {
-    "attention": "vidrec.inspect.attention_maps",
-    "cam": "vidrec.inspect.grad_cam",
-    "features": "vidrec.inspect.feature_maps",
-    "motion": "vidrec.inspect.motion_maps",
-    "order": "vidrec.inspect.order_maps",
-    "overlay_of": "vidrec.inspect.looking",
+
+class Look(NamedTuple):
+    """A kind of maps; its name is that of the function that makes them.
+
+    Attributes:
+      home: module of the function.
+      about: in a few words, for the command line.
+      needs: endings of names, by one of which a network must `sow` something to have these maps; (): every network.
+    """
+
+    home: str
+    about: str
+    needs: tuple[str, ...] = ()
+
+
+LOOKS = {
+    "attention": Look(
+        "vidrec.inspect.attention_maps",
+        "of TTSN, DirecFormer, TimeSformer: which frame attends to which, and where",
+        ("ett_map", "time_attention"),
+    ),
+    "cam": Look("vidrec.inspect.grad_cam", "Grad-CAM: where the features speak for a class"),
+    "motion": Look(
+        "vidrec.inspect.motion_maps",
+        "of TCM, STM: displacements, changes from frame to frame",
+        ("_displacement", "cmm/difference"),
+    ),
+    "order": Look(
+        "vidrec.inspect.order_maps",
+        "of DirecFormer, TimeSformer, TTSN: the clip shuffled, and put in order again",
+        ("time_attention", "ett_attention"),
+    ),
+    "features": Look("vidrec.inspect.feature_maps", "strength of each stage, weights of frames"),
 }
+_HOMES = {name: look.home for name, look in LOOKS.items()} | {"overlay_of": "vidrec.inspect.looking"}
 
 
 def __getattr__(name: str) -> Any:

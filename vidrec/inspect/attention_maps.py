@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vidrec.inspect.maps import Map, Maps
-from vidrec.inspect.probe import look_for
+from vidrec.inspect.probe import recorded_for
 
 Values = np.ndarray
 
@@ -31,7 +31,8 @@ def attention(model: Any, variables: Mapping[str, Any], clips: Float[Array, "b t
     Raises:
       UsageError: the network has no attention; the sentence says what it has.
     """
-    sown = {name: np.asarray(value) for name, value in look_for("attention", model, variables, clips).sown.items()}
+    found = recorded_for("attention", model, variables, clips)
+    sown = {name: np.asarray(value) for name, value in found.items()}
     if "ett_map" in sown:
         attended = Map(sown["ett_map"].mean(-1), ("clip", "frame", "row", "column"), "A*, mean over channels")
         weights = Map(sown["ett_attention"], ("clip", "query", "key"), "ETT: frame (row) attends to frame (column)")

@@ -1,5 +1,7 @@
 """Maps as pictures: heat over frames, displacements as colours and arrows, matrices. Arrays in and out; Pillow."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +15,8 @@ Picture = UInt8[np.ndarray, "h w 3"]
 _HEAT = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 _SIGNED = ((5, 70, 160), (110, 165, 215), (247, 247, 247), (230, 130, 95), (165, 10, 35))
 _INK, _FAINT, _PAPER = (31, 41, 51), (110, 118, 128), (255, 255, 255)
+_TRACK, _BAR, _MARK = (230, 234, 239), (43, 123, 212), (255, 235, 90)
+_ABOVE, _ABREAST = 34, 4  # of matrices: pixels above the cells, and how many stand side by side
 LEAST_ARROW = 0.35  # cells; shorter moves are drawn as nothing
 
 
@@ -128,38 +132,107 @@ def _arrow(draw: ImageDraw.ImageDraw, start: np.ndarray, end: np.ndarray, alpha:
     draw.polygon([(float(x), float(y)) for x, y in points], fill=(255, 235, 90, alpha))
 
 
-def matrix(values: Float[np.ndarray, "q k"], *, rows: str, columns: str, width: int = 260) -> Picture:
-    """A matrix as coloured cells with its scale; where a value is negative, blue is below zero and red above.
+def outlined(frames: Frames, place: tuple[int, int], grid: tuple[int, int]) -> Frames:
+    """Frames with a frame around one cell.
+
+    Args:
+      place: row and column of the cell.
+      grid: how many rows and columns of cells there are.
+    """
+    ends = [
+        (side * at // count, side * (at + 1) // count)
+        for side, at, count in zip(frames.shape[1:3], place, grid, strict=True)
+    ]
+    (top, bottom), (left, right) = ends
+    marked = frames.copy()
+    marked[:, top:bottom, left:right] = _MARK
+    inside = slice(None), slice(top + 2, bottom - 2), slice(left + 2, right - 2)
+    marked[inside] = frames[inside]
+    return marked
+
+
+def matrices(
+    values: Float[np.ndarray, "n q k"], names: Sequence[str], *, rows: str, columns: str, width: int = 260
+) -> Picture:
+    """Matrices as coloured cells with one scale; where a value is negative, blue is below zero and red above.
 
     Args:
       values: finite.
+      names: what to write above each.
       rows, columns: what they are; they are numbered from 0.
-      width: of the cells together, about, in pixels.
+      width: of the cells of each matrix together, about, in pixels.
     """
     signed = bool((values < 0).any())
     top = float(np.abs(values).max()) or 1.0
     low = -top if signed else 0.0
     colours = signed_colours if signed else heat_colours
-    cell = max(1, width // max(values.shape))
-    cells = colours(values / top).repeat(cell, 0).repeat(cell, 1)
-    height, across = cells.shape[:2]
-    left, above, below, right = 34, 34, 6, 70
-    picture = Image.new("RGB", (left + across + right, above + max(height, 90) + below), _PAPER)
-    picture.paste(Image.fromarray(cells), (left, above))
+    cell = max(1, width // max(values.shape[1:]))
+    tiles = [
+        _tile(colours(one / top).repeat(cell, 0).repeat(cell, 1), cell, name, rows, columns)
+        for name, one in zip(names, values, strict=True)
+    ]
+    height, across = tiles[0].shape[:2]
+    picture = Image.new("RGB", (across * min(len(tiles), _ABREAST) + 70, max(height * -(-len(tiles) // _ABREAST), 130)))
+    picture.paste(_PAPER, (0, 0, *picture.size))
+    for number, tile in enumerate(tiles):
+        picture.paste(Image.fromarray(tile), (number % _ABREAST * across, number // _ABREAST * height))
+    left = picture.width - 60
     ramp = np.linspace(1, low / top, 90)
-    picture.paste(Image.fromarray(colours(ramp)[:, None].repeat(10, 1)), (left + across + 10, above))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=11)
-    for value, y, anchor in ((top, above, "lt"), (low, above + 90, "lb")):
-        draw.text((left + across + 24, y), f"{value:.2g}", fill=_FAINT, font=font, anchor=anchor)
-    for place in _ticks(values.shape[0]):
+    picture.paste(Image.fromarray(colours(ramp)[:, None].repeat(10, 1)), (left, _ABOVE))
+    for value, y, anchor in ((top, _ABOVE, "lt"), (low, _ABOVE + 90, "lb")):
+        ImageDraw.Draw(picture).text((left + 14, y), f"{value:.2g}", fill=_FAINT, font=_font(), anchor=anchor)
+    return np.asarray(picture)
+
+
+def _tile(cells: Picture, cell: int, name: str, rows: str, columns: str) -> Picture:
+    """The cells of one matrix with its name, and with what is along its sides."""
+    height, across = cells.shape[:2]
+    left, above = 34, _ABOVE
+    picture = Image.new("RGB", (left + max(across, 40) + 10, above + max(height, 40) + 6), _PAPER)
+    picture.paste(Image.fromarray(cells), (left, above))
+    draw, font = ImageDraw.Draw(picture), _font()
+    for place in _ticks(height // cell):
         draw.text((left - 5, above + (place + 0.5) * cell), str(place), fill=_FAINT, font=font, anchor="rm")
-    for place in _ticks(values.shape[1]):
+    for place in _ticks(across // cell):
         draw.text((left + (place + 0.5) * cell, above - 3), str(place), fill=_FAINT, font=font, anchor="mb")
     turned = Image.new("L", (max(height, 60), 16))
     ImageDraw.Draw(turned).text((turned.width / 2, 8), rows, fill=255, font=font, anchor="mm")
-    picture.paste(_INK, (0, above + height // 2 - turned.width // 2), turned.rotate(90, expand=True))
-    draw.text((left + across / 2, above - 18), columns, fill=_INK, font=font, anchor="mb")
+    picture.paste(_INK, (0, max(0, above + height // 2 - turned.width // 2)), turned.rotate(90, expand=True))
+    draw.text((left, above - 18), name, fill=_INK, font=font, anchor="lb")
+    draw.text((left + across, above - 18), columns, fill=_INK, font=font, anchor="rb")
     return np.asarray(picture)
+
+
+def gauges(values: Float[np.ndarray, "n c"], names: Sequence[str], *, side: int = 128) -> Frames:
+    """A bar for each row of values: their mean, as a number too, and a line from the 10th to the 90th of 100 of them.
+
+    Args:
+      values: finite; bars go from 0 to 1, or as far as the values do.
+      names: what to write under each.
+      side: of each picture, in pixels.
+    """
+    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+    top, bottom, middle = 18, side - 18, side // 2
+
+    def height(value: float) -> float:
+        return bottom - (bottom - top) * (value - low) / (high - low)
+
+    tiles = []
+    for row, name in zip(values, names, strict=True):
+        picture = Image.new("RGB", (side, side), _PAPER)
+        draw, mean, (least, most) = ImageDraw.Draw(picture), float(row.mean()), np.quantile(row, (0.1, 0.9))
+        draw.rectangle((middle - 20, top, middle + 20, bottom), fill=_TRACK)
+        ends = sorted((height(mean), height(0)))
+        draw.rectangle((middle - 20, ends[0], middle + 20, ends[1]), fill=_BAR)
+        draw.line((middle, height(most), middle, height(least)), fill=_INK, width=2)
+        draw.text((middle, 8), f"{mean:.2f}", fill=_INK, font=_font(), anchor="mm")
+        draw.text((middle, side - 8), name, fill=_FAINT, font=_font(), anchor="mm")
+        tiles.append(np.asarray(picture))
+    return np.stack(tiles)
+
+
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=11)
 
 
 def _ticks(count: int) -> range:

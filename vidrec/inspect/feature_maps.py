@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vidrec.errors import UsageError
 from vidrec.inspect.maps import Map, Maps
-from vidrec.inspect.probe import look_for, patch_grid
+from vidrec.inspect.probe import patch_grid, recorded_for
 
 CELLS = ("clip", "frame", "row", "column")
 # The end of a recorded name -> axes and meaning.
@@ -31,18 +32,25 @@ def features(model: Any, variables: Mapping[str, Any], clips: Float[Array, "b t 
 
     Args:
       clips: normalised.
+
+    Raises:
+      UsageError: the network records nothing.
     """
     maps: dict[str, Map] = {}
-    for name, value in look_for("features", model, variables, clips).sown.items():
+    for name, value in recorded_for("features", model, variables, clips).items():
         ending = next((ending for ending in _WEIGHTS if name.endswith(ending)), None)
         if ending:
-            maps[name] = Map(np.asarray(value), *_WEIGHTS[ending])
+            axes, about = _WEIGHTS[ending]
+            place = name.partition("/")[0]
+            maps[name] = Map(np.asarray(value), axes, about if name == place else f"{place}, {about}")
         elif name.rpartition("/")[2] in ("tokens", "tokens_embed"):
             stage = name.removesuffix("/tokens")
             maps[stage] = Map(energy(patch_grid(value, model=model, clips=clips)), CELLS, f"strength of {stage}")
         elif "/" not in name.removesuffix("/out") and value.ndim == 5:
             stage = name.removesuffix("/out")
             maps[stage] = Map(energy(value), CELLS, f"strength of {stage}")
+    if not maps:
+        raise UsageError(f"{type(model).__name__} records no features to look at: `sow` those of its stages")
     return Maps("features", maps, tuple(_in_order(maps)))
 
 

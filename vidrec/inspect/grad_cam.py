@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from vidrec.errors import UsageError, VidrecError
 from vidrec.inspect.maps import Map, Maps
-from vidrec.inspect.probe import default_stage, slope
+from vidrec.inspect.probe import default_stage, score_gradient
 
 EPSILON = 1e-7  # added to the largest value of a frame before dividing by it, as the public implementations do
 
@@ -39,7 +39,7 @@ def cam(
       UsageError: no such stage or class. VidrecError: the score does not depend on the features of the stage.
     """
     stage = stage or default_stage(model)
-    found = slope(model, variables, clips, stage, chosen_classes(model, len(clips), target))
+    found = score_gradient(model, variables, clips, stage, chosen_classes(model, len(clips), target))
     if not jnp.any(found.gradient):
         raise VidrecError(
             f"no score depends on the patches behind {stage!r} of this {type(model).__name__}: choose an earlier stage"

@@ -1,7 +1,7 @@
 """Looks inside trained networks at a video: arrays and pictures in a folder, or one overlay."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -10,38 +10,35 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from vidrec import inspect
 from vidrec.data.feed import normalize
 from vidrec.data.video import write_mp4
 from vidrec.errors import UsageError, did_you_mean
 from vidrec.eval.order import chance, rules_for
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write
-from vidrec.inspect.attention_maps import attention
-from vidrec.inspect.feature_maps import features
-from vidrec.inspect.grad_cam import cam
+from vidrec.inspect.drawing import enlarge
 from vidrec.inspect.maps import Maps
-from vidrec.inspect.motion_maps import motion
-from vidrec.inspect.order_maps import order
-from vidrec.inspect.panels import Panel, film, panels, sheet
+from vidrec.inspect.panels import SIDE, Panel, film, panels, sheet
+from vidrec.inspect.probe import has_stages
 from vidrec.inspect.render import animation
 from vidrec.inspect.results import names_of
 
 Ending = Literal["gif", "webp", "png", "mp4"]
 FPS = 4.0  # of the films: slow enough to look at
-FUNCTIONS: dict[str, Callable[..., Maps]] = {
-    "attention": attention, "cam": cam, "motion": motion, "order": order, "features": features
-}  # fmt: skip
+OPTIONS = {"--stage": "cam", "--class": "cam", "--head": "attention", "--patch": "attention"}  # and what each is about
 
 
-class Look(NamedTuple):
-    """A look at a video by one network.
+class VideoMaps(NamedTuple):
+    """What one network shows of a video.
 
     Attributes:
-      name: of the network among those that look.
+      name: of the network among those that are compared.
       workdir: of its run.
       recognizer: the network.
       frames: the clip it got, uint8 `[T, S, S, 3]`.
       maps: of that one clip.
+      drawn: they as pictures.
     """
 
     name: str
@@ -49,17 +46,23 @@ class Look(NamedTuple):
     recognizer: Recognizer
     frames: UInt8[np.ndarray, "t s s 3"]
     maps: Maps
+    drawn: list[Panel]
 
 
-def looks_at(recognizer: Recognizer, clips: UInt8[np.ndarray, "b t s s 3"], what: str, **options: Any) -> Maps:
+def maps_of(recognizer: Recognizer, clips: UInt8[np.ndarray, "b t s s 3"], what: str, **options: Any) -> Maps:
     """The maps of clips as `recognizer.clip` gives them; `options` are those of the look, such as cam's stage."""
     data = recognizer.config.data
     normalised = normalize(jnp.asarray(clips), data.mean, data.std)
-    return FUNCTIONS[what](recognizer.model, recognizer.variables, normalised, **options)
+    return getattr(inspect, what)(recognizer.model, recognizer.variables, normalised, **options)
 
 
-def default_look(model: Any) -> str:
-    """The look that suits a network best: attention where it has that, TCM's motion, else cam."""
+def default_look(model: Any) -> str | None:
+    """The look that suits a network best: attention where it has that, TCM's motion, else cam.
+
+    None of a network of another kind, whose stages are not known.
+    """
+    if not has_stages(model):
+        return None
     if hasattr(model, "depth") or getattr(model, "ett", False):
         return "attention"
     return "motion" if getattr(model, "has_mtdm", False) else "cam"
@@ -70,14 +73,24 @@ def overlay_of(
 ) -> UInt8[np.ndarray, "t h w 3"]:
     """The clip that the network sees of a video, with the look that suits it best drawn over its frames.
 
-    Small frames are enlarged. Raises VidrecError where the video cannot be read.
+    Small frames are enlarged.
+
+    Raises:
+      UsageError: there is no such look. VidrecError: the video cannot be read.
     """
+    if default_look(recognizer.model) is None:
+        raise UsageError(
+            f"there is no look at a {type(recognizer.model).__name__}: it is neither ResNet nor transformer"
+        )
     return drawn_over(recognizer, recognizer.clip(video))
 
 
 def drawn_over(recognizer: Recognizer, clip: UInt8[np.ndarray, "t s s 3"]) -> UInt8[np.ndarray, "t h w 3"]:
-    """The same of a clip as the network gets it."""
-    return panels(looks_at(recognizer, clip[None], default_look(recognizer.model)), clip)[1].frames
+    """The same of a clip as the network gets it; its plain frames where there is no such look."""
+    look = default_look(recognizer.model)
+    if look is None:
+        return enlarge(clip, SIDE)
+    return panels(maps_of(recognizer, clip[None], look), clip)[1].frames
 
 
 def write_film(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"]) -> None:
@@ -109,6 +122,8 @@ def inspect_video(
     *,
     stage: str | None = None,
     target: str | None = None,
+    head: int | None = None,
+    patch: tuple[int, int] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Looks at a video with one or more trained networks and writes what they show.
 
@@ -120,15 +135,17 @@ def inspect_video(
       what: attention, cam, motion, order or features.
       stage: of cam.
       target: of cam: name or number of the class that is asked about; None: each network's best.
+      head, patch: of attention: draw those of one head, of one patch (row, column); None: of all.
 
     Returns:
       the result as JSON values, and as text.
 
     Raises:
-      UsageError: a network has no such maps, stage or class, or an option has no effect.
+      UsageError: a network has no such maps, stage, class, head or patch, or an option has no effect.
     """
-    if what != "cam" and (stage or target):
-        raise UsageError(f"--stage and --class are about cam and have no effect on {what}")
+    for (option, about), value in zip(OPTIONS.items(), (stage, target, head, patch), strict=True):
+        if value is not None and what != about:
+            raise UsageError(f"{option} is about {about} and has no effect on {what}")
     names = [name.replace("/", "-") for name in names_of(workdirs)]  # of files, too
     looks = []
     for name, workdir in zip(names, workdirs, strict=True):
@@ -137,10 +154,11 @@ def inspect_video(
         try:
             chosen = {} if target is None else {"target": class_index(target, recognizer.classes)}
             options = {"stage": stage, **chosen} if what == "cam" else {}
-            maps = looks_at(recognizer, frames[None], what, **options)
+            maps = maps_of(recognizer, frames[None], what, **options)
+            drawn = panels(maps, frames, title=name if len(workdirs) > 1 else "", head=head, patch=patch)
         except UsageError as error:  # of which of the networks?
             raise UsageError(f"{workdir}: {error}") from None
-        looks.append(Look(name, str(workdir), recognizer, frames, maps))
+        looks.append(VideoMaps(name, str(workdir), recognizer, frames, maps, drawn))
     files = write(looks, what, Path(out))
     rows = [{**row_of(look), "arrays": files[look.name]} for look in looks]
     pictures = [files[kind] for kind in ("png", "gif", "mp4")]
@@ -156,14 +174,13 @@ def class_index(target: str, classes: Sequence[str]) -> int:
     raise UsageError(f"--class {target!r} is no class of this network{did_you_mean(target, classes)}")
 
 
-def write(looks: Sequence[Look], what: str, out: Path) -> dict[str, str]:
+def write(looks: Sequence[VideoMaps], what: str, out: Path) -> dict[str, str]:
     """Writes arrays and pictures, each by rename; returns network or ending -> path."""
     out.mkdir(parents=True, exist_ok=True)
     files = {look.name: str(out / f"{what}-{look.name}.npz") for look in looks}
-    shown: list[Panel] = []
     for look in looks:
         look.maps.save(files[look.name])
-        shown += panels(look.maps, look.frames, title=look.name if len(looks) > 1 else "")
+    shown = [panel for look in looks for panel in look.drawn]
     moving = film([panel for panel in shown if len(panel.frames) > 1] or shown)
     picture = io.BytesIO()
     Image.fromarray(sheet(shown)).save(picture, "PNG", optimize=True)
@@ -175,7 +192,7 @@ def write(looks: Sequence[Look], what: str, out: Path) -> dict[str, str]:
     return files
 
 
-def row_of(look: Look) -> dict[str, Any]:
+def row_of(look: VideoMaps) -> dict[str, Any]:
     """What is told of one network."""
     recognizer, maps = look.recognizer, look.maps
     row: dict[str, Any] = {

@@ -44,9 +44,14 @@ class Map:
         return self.axes.index(name)
 
     def take(self, **places: int) -> "Map":
-        """The part at given places of named axes, which it then lacks: `take(clip=0, head=1)`."""
-        for name in places:
-            self.axis(name)
+        """The part at given places of named axes, which it then lacks: `take(clip=0, head=1)`.
+
+        Raises:
+          UsageError: there is no such axis or place.
+        """
+        for name, place in places.items():
+            if not 0 <= place < (count := self.values.shape[self.axis(name)]):
+                raise UsageError(f"there is no {name} {place}: there are {count}, from 0")
         kept = tuple(axis for axis in self.axes if axis not in places)
         return Map(self.values[tuple(places.get(axis, slice(None)) for axis in self.axes)], kept, self.about)
 
@@ -81,18 +86,29 @@ class Maps:
         """Name -> names of the axes."""
         return {name: one.axes for name, one in self.maps.items()}
 
-    def draw(self, frames: UInt8[np.ndarray, "t h w 3"], *, clip: int = 0) -> "Image.Image":
+    def draw(
+        self,
+        frames: UInt8[np.ndarray, "t h w 3"],
+        *,
+        clip: int = 0,
+        head: int | None = None,
+        patch: tuple[int, int] | None = None,
+    ) -> "Image.Image":
         """One picture of everything in `drawn` for a clip: time runs to the right, maps stand below each other.
 
         Args:
           frames: the clip's frames as the network got them, before they were normalised.
           clip: which of the clips that were looked at it is.
+          head, patch: of attention: of one head alone, and of one patch (row, column); None: of all.
+
+        Raises:
+          UsageError: there is no such head or patch.
         """
         from PIL import Image
 
         from vidrec.inspect.panels import panels, sheet
 
-        return Image.fromarray(sheet(panels(self, frames, clip=clip)))
+        return Image.fromarray(sheet(panels(self, frames, clip=clip, head=head, patch=patch)))
 
     def save(self, path: str | Path) -> None:
         """Writes all arrays to an .npz file, by rename; its entry "axes" is the JSON of name -> names of the axes."""

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from vidrec.inspect.feature_maps import energy
 from vidrec.inspect.maps import Map, Maps
-from vidrec.inspect.probe import look_for
+from vidrec.inspect.probe import recorded_for
 from vidrec.models.tcm import PATCHES
 
 CELLS = ("clip", "frame", "row", "column")
@@ -30,7 +30,7 @@ def motion(model: Any, variables: Mapping[str, Any], clips: Float[Array, "b t h 
     Raises:
       UsageError: the network has no such module; the sentence says what it has.
     """
-    sown = look_for("motion", model, variables, clips).sown
+    sown = recorded_for("motion", model, variables, clips)
     maps: dict[str, Map] = {}
     for name, value in sown.items():
         if name.endswith("_displacement"):

@@ -1,11 +1,12 @@
 """Several maps in one picture: panels in time, put together as a sheet or as a film."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vidrec.errors import UsageError
 from vidrec.inspect import drawing
 from vidrec.inspect.drawing import Frames, Picture
 from vidrec.inspect.maps import Map, Maps
@@ -22,32 +23,60 @@ class Panel(NamedTuple):
     frames: Frames
 
 
-def panels(maps: Maps, frames: Frames, *, clip: int = 0, title: str = "") -> list[Panel]:
+def panels(
+    maps: Maps,
+    frames: Frames,
+    *,
+    clip: int = 0,
+    title: str = "",
+    head: int | None = None,
+    patch: tuple[int, int] | None = None,
+) -> list[Panel]:
     """What `maps.drawn` shows of a clip, below its frames.
 
     Axes decide how a map is drawn: over the frames (row and column), as arrows and colour wheel (xy), as the frames
-    in another order (position), else as a matrix of its last two axes. Heads, and patches where there are frames to
-    compare, are averaged.
+    in another order (position), as bars (channel), as matrices (query and key), of single heads beside their mean.
 
     Args:
       frames: of the clip, as the network got them.
       title: what to put before the titles, such as the network's name.
+      head: of attention: the one that is drawn, of all patches.
+      patch: of attention: row and column of the one that is drawn, which is marked on the frames; None: their mean.
+
+    Raises:
+      UsageError: there is no such head or patch.
     """
     large = drawing.enlarge(frames, SIDE)
-    on_frames = [one for one in map(maps.__getitem__, maps.drawn) if {"frame", "row"} <= set(one.axes)]
-    lengths = [one.values.shape[one.axis("frame")] for one in on_frames]
-    found = [Panel("frames", drawing.shown_frames(large, max(lengths)))] if lengths else []
+    shown = [maps[name] for name in maps.drawn]
+    places = chosen(shown, head, patch)
+    lengths = [one.values.shape[one.axis("frame")] for one in shown if {"frame", "row"} <= set(one.axes)]
+    found = []
+    if lengths:
+        plain = drawing.shown_frames(large, max(lengths))
+        grid = next(
+            (one.values.shape[one.axis("row") :][:2] for one in shown if {"row", "query"} <= set(one.axes)), None
+        )
+        found = [Panel("frames", plain if patch is None or grid is None else drawing.outlined(plain, patch, grid))]
     for name in maps.drawn:
-        found += _panels_of(name, maps, large, clip)
+        found += _panels_of(name, maps, large, clip, places)
     return [Panel(f"{title}: {panel.title}" if title else panel.title, panel.frames) for panel in found]
 
 
-def _panels_of(name: str, maps: Maps, frames: Frames, clip: int) -> list[Panel]:
+def chosen(shown: Sequence[Map], head: int | None, patch: tuple[int, int] | None) -> dict[str, int]:
+    """Axis -> place of what is chosen; raises UsageError where no attention among these maps has such an axis."""
+    places = {} if head is None else {"head": head}
+    places |= {} if patch is None else dict(zip(("row", "column"), patch, strict=True))
+    attention = {axis for one in shown if "query" in one.axes for axis in one.axes}
+    for axis in places:
+        if axis not in attention:
+            raise UsageError(f"there is no {axis} to choose: what is drawn is not of heads and patches")
+    return places
+
+
+def _panels_of(name: str, maps: Maps, frames: Frames, clip: int, places: Mapping[str, int]) -> list[Panel]:
     one = maps[name].take(clip=clip)
-    if "head" in one.axes:
-        one = one.mean("head")
     if "query" in one.axes:
-        one = one.mean(*(axis for axis in one.axes if axis not in ("query", "key")))
+        return _attention(one, places)
     if one.axes == ("frame", "row", "column"):
         return [Panel(one.about, drawing.overlay(frames, one.values))]
     if one.axes == ("frame", "row", "column", "xy"):
@@ -58,12 +87,35 @@ def _panels_of(name: str, maps: Maps, frames: Frames, clip: int) -> list[Panel]:
         ]
     if one.axes == ("position",):
         return [Panel(one.about, drawing.shown_frames(frames, len(one.values))[one.values])]
-    return [Panel(one.about, _matrix(one)[None])]
+    if one.axes == ("frame", "channel"):
+        bars = drawing.gauges(one.values, [f"frame {t}" for t in range(len(one.values))], side=SIDE)
+        return [Panel(f"{one.about}: mean, and where 80 % of the channels lie", bars)]
+    if one.axes == ("tap", "channel"):
+        bars = drawing.gauges(one.values, ["t-1", "t", "t+1"], side=SIDE)
+        return [Panel(f"{one.about}: mean, and where 80 % of the channels lie", np.concatenate([*bars], 1)[None])]
+    return [Panel(one.about, _matrices(one.values[None], [""], one.axes))]
 
 
-def _matrix(one: Map) -> Picture:
-    rows, columns = one.axes
-    return drawing.matrix(one.values, rows=rows, columns=columns)
+def _attention(one: Map, places: Mapping[str, int]) -> list[Panel]:
+    """Frames against frames: of all patches or one, of the mean over heads and of each head, or of one head."""
+    one = one.take(**{axis: place for axis, place in places.items() if axis in one.axes})
+    about = [one.about]
+    if "row" in places:
+        about.append(f"patch {places['row']},{places['column']}")
+    if "head" in places:
+        about.append(f"head {places['head']}")
+    if "row" in one.axes:
+        one, about = one.mean("row", "column"), [*about, "mean over patches"]
+    if "head" not in one.axes:
+        return [Panel(", ".join(about), _matrices(one.values[None], [""], one.axes))]
+    mean = Panel(", ".join([*about, "mean over heads"]), _matrices(one.mean("head").values[None], [""], one.axes[1:]))
+    names = [f"head {number}" for number in range(len(one.values))]
+    return [mean, Panel(", ".join([*about, "each head"]), _matrices(one.values, names, one.axes[1:], width=128))]
+
+
+def _matrices(values: np.ndarray, names: Sequence[str], axes: Sequence[str], width: int = 260) -> Frames:
+    rows, columns = axes
+    return drawing.matrices(values, names, rows=rows, columns=columns, width=width)[None]
 
 
 def _with_wheel(frames: Frames) -> Frames:

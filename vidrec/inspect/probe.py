@@ -12,26 +12,10 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Int
 
 from vidrec.errors import UsageError, did_you_mean
+from vidrec.inspect import LOOKS
 from vidrec.models.registry import init_options
 
 Clips = Float[Array, "b t h w 3"]
-
-# What must be among the things that a network records for a look at it.
-_MARKS = {"attention": ("ett_map", "time_attention"), "motion": ("_displacement", "cmm/difference"),
-          "order": ("time_attention", "ett_attention")}  # fmt: skip
-LOOKS = ("attention", "cam", "motion", "order", "features")
-
-
-class Seen(NamedTuple):
-    """A run of a network.
-
-    Attributes:
-      logits: `[B, K]`.
-      sown: what it recorded, by the path of its name ("blocks_0/time_attention").
-    """
-
-    logits: Float[Array, "b k"]
-    sown: dict[str, Array]
 
 
 @functools.cache
@@ -40,28 +24,29 @@ def compiled(function: Callable[..., Any], *static: int) -> Callable[..., Any]:
     return jax.jit(function, static_argnums=static, compiler_options=init_options())
 
 
-def look(model: nn.Module, variables: Mapping[str, Any], clips: Clips) -> Seen:
-    """Runs the network in evaluation mode on normalised clips, with everything that it records."""
-    return compiled(_look, 0)(model, variables, clips)
+def recorded(model: nn.Module, variables: Mapping[str, Any], clips: Clips) -> dict[str, Array]:
+    """What a network in evaluation mode records (`sow`) of normalised clips, by path ("blocks_0/time_attention")."""
+    return compiled(_recorded, 0)(model, variables, clips)
 
 
-def _look(model: nn.Module, variables: Mapping[str, Any], clips: Clips) -> Seen:
-    output, state = model.apply(variables, clips, train=False, mutable=["intermediates"])
-    sown: dict[str, Any] = flatten_dict(state["intermediates"], sep="/")
-    return Seen(output.logits, {name: values[0] for name, values in sown.items()})
+def _recorded(model: nn.Module, variables: Mapping[str, Any], clips: Clips) -> dict[str, Array]:
+    _, state = model.apply(variables, clips, train=False, mutable=["intermediates"])
+    sown: dict[str, Any] = flatten_dict(state.get("intermediates", {}), sep="/")
+    return {name: values[0] for name, values in sown.items()}
 
 
-def looks_of(sown: Mapping[str, Any]) -> tuple[str, ...]:
-    """The looks that there are at a network that records these things."""
-    return tuple(what for what in LOOKS if what not in _MARKS or any(name.endswith(_MARKS[what]) for name in sown))
+def recorded_for(what: str, model: nn.Module, variables: Mapping[str, Any], clips: Clips) -> dict[str, Array]:
+    """`recorded`, for a kind of maps; raises UsageError, which names those there are, where the network lacks it."""
+    found = recorded(model, variables, clips)
+    there = [name for name, look in LOOKS.items() if not look.needs or any(key.endswith(look.needs) for key in found)]
+    if what not in there:
+        raise UsageError(f"{type(model).__name__} has no {what} to look at; it has {', '.join(there)}")
+    return found
 
 
-def look_for(what: str, model: nn.Module, variables: Mapping[str, Any], clips: Clips) -> Seen:
-    """`look`, for a kind of maps; raises UsageError, which names those there are, where the network lacks it."""
-    seen = look(model, variables, clips)
-    if what not in looks_of(seen.sown):
-        raise UsageError(f"{type(model).__name__} has no {what} to look at; it has {', '.join(looks_of(seen.sown))}")
-    return seen
+def has_stages(model: Any) -> bool:
+    """Whether a network is of a kind whose `stages` are known: ResNet or transformer."""
+    return hasattr(model, "depth") or hasattr(model, "stage_sizes")
 
 
 def stages(model: Any) -> dict[str, str]:
@@ -72,7 +57,7 @@ def stages(model: Any) -> dict[str, str]:
     """
     if hasattr(model, "depth"):
         return {name: name for name in ("patch_embed", *(f"blocks_{i}" for i in range(model.depth)))}
-    if not hasattr(model, "stage_sizes"):
+    if not has_stages(model):
         raise UsageError(f"the stages of a {type(model).__name__} are not known: it is neither ResNet nor transformer")
     behind = model.tcm_stages if getattr(model, "parts", "none") != "none" else ()
     found = {}
@@ -92,7 +77,7 @@ def default_stage(model: Any) -> str:
     return names[-2] if hasattr(model, "depth") else names[-1]
 
 
-class Slope(NamedTuple):
+class ScoreGradient(NamedTuple):
     """How the scores of classes change with the features of a stage.
 
     Attributes:
@@ -108,9 +93,9 @@ class Slope(NamedTuple):
     target: Int[Array, " b"]
 
 
-def slope(
+def score_gradient(
     model: Any, variables: Mapping[str, Any], clips: Clips, stage: str, target: Int[Array, " b"] | None = None
-) -> Slope:
+) -> ScoreGradient:
     """The gradient of each clip's score of its target class (None: its best) by the features of a stage.
 
     Raises:
@@ -119,12 +104,12 @@ def slope(
     known = stages(model)
     if stage not in known:
         raise UsageError(f"{type(model).__name__} has no stage {stage!r}{did_you_mean(stage, known)}")
-    found = compiled(_slope, 0, 1)(model, known[stage], variables, clips, target)
+    found = compiled(_score_gradient, 0, 1)(model, known[stage], variables, clips, target)
     grid = partial(patch_grid, model=model, clips=clips) if hasattr(model, "depth") else lambda x: x
     return found._replace(features=grid(found.features), gradient=grid(found.gradient))
 
 
-def _slope(model: Any, module: str, variables: Any, clips: Clips, target: Any) -> Slope:
+def _score_gradient(model: Any, module: str, variables: Any, clips: Clips, target: Any) -> ScoreGradient:
     """The same by the module's output as it is: zeros are added to it, and the score's gradient by them is taken."""
     if getattr(model, "remat", "none") != "none":  # what is recomputed would be added to twice
         model = model.clone(remat="none")
@@ -139,7 +124,7 @@ def _slope(model: Any, module: str, variables: Any, clips: Clips, target: Any) -
     features = jax.eval_shape(scores, 0.0)[1][0]
     shift = jnp.zeros(features.shape, features.dtype)
     gradient, (features, logits, chosen) = jax.grad(scores, has_aux=True)(shift)
-    return Slope(features, gradient, logits, chosen)
+    return ScoreGradient(features, gradient, logits, chosen)
 
 
 def _shifted(

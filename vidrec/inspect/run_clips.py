@@ -54,7 +54,8 @@ def gallery(
             if (best := said_of(evaluation, video))
         ]
         cards.append(ClipCard(scores.classes[scores.labels[row]], said, note=video))
-    drawn = ", ".join(f"{default_look(recognizers[name].model)} of {name}" for name in evaluations)
+    looks = {name: default_look(recognizers[name].model) or "nothing" for name in evaluations}
+    drawn = ", ".join(f"{look} of {name}" for name, look in looks.items())
     about = f"First what {first} is most surely wrong about. Over the frames, as `vidrec inspect` draws it: {drawn}."
     return Gallery(cards, about), []
 

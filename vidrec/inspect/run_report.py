@@ -115,7 +115,8 @@ def write_report(
         table=results_table(runs, columns),
         curves=curves([(run.name, run.metrics) for run in runs]),
         confusions=[
-            page.Confusion(name, of.confusion(), of.classes, confused_lines(of)[:5]) for name, of in evaluations.items()
+            page.Confusion(name, of.confusion(), of.classes, [line.strip() for line in confused_lines(of)[:5]])
+            for name, of in evaluations.items()
         ],
         classes=classes_table(evaluations),
         gallery=shown,
