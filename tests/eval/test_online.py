@@ -219,7 +219,7 @@ def test_a_file_frame_by_frame(run, video_list, monkeypatch, capsys):
     ("arguments", "told"),
     [
         (("--online", "-"), "need --size"),
-        (("--online", "-", "--size", "0x4"), "need --size"),
+        (("--online", "-", "--size", "0x4"), "--size 0x4 is no width and height"),
         (("--online", "a.mp4", "--size", "4x4"), "no effect on a video file"),
         (("--online", "a.mp4", "b.mp4"), "one video, but got 2"),
         (("--online", "-", "--size", "4x4", "--every", 0), "every must be 1 or more"),
