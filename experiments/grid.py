@@ -1,0 +1,275 @@
+"""The papers' tables at a scale that fits a laptop: rows, what is expected of them, and what they came to.
+
+A folder of each paper has its studies and, in results.jsonl, the result of each of their points: a recipe and a seed.
+A point that stands there is not run again. All networks see the same videos (`vidrec toy --level benchmark`).
+
+    python -m experiments.stm.run [--scale cpu|gpu|paper] [--study modules ...] [--seeds 3] [--out runs/papers]
+    python -m experiments.stm.run --table           # what stands in results.jsonl, as README.md has it
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.training import train_small
+from vidrec import config as configuration
+from vidrec.data.convert import convert
+from vidrec.data.toy import make_toy, toy_pairs
+from vidrec.errors import VidrecError
+from vidrec.eval.predict import load
+from vidrec.files import atomic_write
+from vidrec.inspect.results import evaluate_recognizer
+from vidrec.launch.sweep import slug
+from vidrec.models.registry import model_fields
+from vidrec.progress import Progress
+from vidrec.train.tasks import task_fields
+
+Measures = dict[str, float]
+
+# One-sided 95 % points of Student's t, by the number of seeds.
+T = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
+
+
+def accuracy(folder: Path) -> Measures:
+    """Top-1, and of toys the accuracy between the two classes of the true pair."""
+    recognizer = load(folder)
+    evaluation = evaluate_recognizer(recognizer, recognizer.config)
+    measures = {"top1": evaluation.top(1)}
+    pairs = toy_pairs("benchmark")
+    if {name for pair in pairs for name in pair} == set(recognizer.classes):
+        measures["pairs"] = evaluation.pair_accuracy(pairs)
+    return measures
+
+
+def toy_records(out: Path, size: int) -> Path:
+    """Draws and converts the videos of the benchmark level; returns the folder of records."""
+    with Progress("drawing videos", 0) as progress:
+        made = make_toy(out / f"videos-{size}", level="benchmark", size=size, progress=progress)
+    records = out / f"records-{size}"
+    with Progress("converting", 0) as progress:
+        convert(
+            "list", out / f"videos-{size}", made["annotations"], records, name="toy", short_side=0, progress=progress
+        )
+    return records
+
+
+class Row(NamedTuple):
+    """One row of a table.
+
+    Attributes:
+      args: of the recipe, behind the data set.
+      published: the paper's number.
+      toy: arguments for the toy network where it needs others.
+      overrides: of the toy recipe, --config.section.field=value.
+    """
+
+    args: str
+    published: float | None = None
+    toy: str | None = None
+    overrides: tuple[str, ...] = ()
+
+
+class Claim(NamedTuple):
+    """What the paper says of two rows, which is looked for here: that one is better than the other."""
+
+    better: str
+    worse: str
+
+
+class Study(NamedTuple):
+    """A table or figure of a paper.
+
+    Attributes:
+      title: in the paper.
+      recipe: file of the recipe.
+      dataset: of the paper's rows.
+      rows: name -> row.
+      claims: stated before anything was run.
+      measure: of the measures of `ask`, that which toy rows are compared by; the paper's are by top1.
+      ask: folder of a run -> measures, shares of 1.
+      overrides: of the toy recipes of all rows.
+      videos: folder, size -> folder of records of toy videos.
+    """
+
+    title: str
+    recipe: str
+    dataset: str
+    rows: dict[str, Row]
+    claims: tuple[Claim, ...]
+    measure: str = "pairs"
+    ask: Callable[[Path], Measures] = accuracy
+    overrides: tuple[str, ...] = ()
+    videos: Callable[[Path, int], Path] = toy_records
+
+
+class Scale(NamedTuple):
+    """How large the experiments are.
+
+    Attributes:
+      size: of the toy videos, in pixels; 0: the paper's own recipe and data.
+      seeds: how many.
+      overrides: of all toy recipes.
+    """
+
+    size: int
+    seeds: int
+    overrides: tuple[str, ...] = ()
+
+
+SCALES = {
+    "cpu": Scale(64, 3),
+    "gpu": Scale(112, 5, ("--config.data.image_size=64", "--config.data.resize=(64,)", "--config.train.steps=1500")),
+    "paper": Scale(0, 1),
+}
+
+
+class Point(NamedTuple):
+    """One training: a recipe, completed, and a seed."""
+
+    spec: str
+    config: ConfigDict
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Names it among the results, and its run's folder."""
+        return f"{slug(Path(self.spec).name)}-{configuration.fingerprint(self.config)}-seed{self.seed}"
+
+
+def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
+    """The training that a row is at a scale."""
+    args = row.args if not scale.size or row.toy is None else row.toy
+    spec = f"{study.recipe}:{','.join(filter(None, ('toy' if scale.size else study.dataset, args)))}"
+    overrides = (*study.overrides, *scale.overrides, *row.overrides) if scale.size else ()
+    config = configuration.load(spec, overrides, model_fields=model_fields, task_fields=task_fields)
+    return Point(spec, ConfigDict(config.to_dict()), seed)
+
+
+class Results:
+    """The points of results.jsonl, in the order they were run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._points: dict[str, dict[str, Any]] = {one["point"]: one for one in map(json.loads, lines)}
+
+    def measures(self, key: str) -> Measures | None:
+        """Of a point, or None where it was not run."""
+        return self._points[key]["measures"] if key in self._points else None
+
+    def add(self, one: Point, measures: Measures) -> None:
+        """Writes one more, or more measures of one."""
+        before = self.measures(one.key) or {}
+        rounded = {name: round(value, 5) for name, value in (before | measures).items()}
+        self._points[one.key] = {"point": one.key, "recipe": one.spec, "seed": one.seed, "measures": rounded}
+        with atomic_write(self._path) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in self._points.values()).encode())
+
+
+def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> None:
+    """Runs the points of a study that have no result yet, or none for its measure."""
+    records = None
+    for name, row in study.rows.items():
+        for seed in seeds:
+            one = point(study, row, scale, seed)
+            if study.measure in (results.measures(one.key) or {}):
+                continue
+            if records is None:
+                records = study.videos(out, scale.size) if scale.size else Path(one.config.data.records)
+            print(f"\n{study.title}: {name}, seed {seed} ({one.spec})", file=sys.stderr, flush=True)
+            folder = train_small(one.config, out / "runs" / one.key, records, seed=seed)
+            results.add(one, study.ask(folder))
+
+
+class Verdict(NamedTuple):
+    """What became of a claim.
+
+    Attributes:
+      claim: it.
+      difference: mean over the seeds of better less worse, in points.
+      spread: half of its 90 % interval.
+      seeds: how many have both.
+    """
+
+    claim: Claim
+    difference: float
+    spread: float
+    seeds: int
+
+    @property
+    def word(self) -> str:
+        """Holds or reversed, where the interval is on one side of 0."""
+        if self.seeds < 2:
+            return "too few seeds"
+        if abs(self.difference) <= self.spread:
+            return "not separable"
+        return "holds" if self.difference > 0 else "reversed"
+
+
+def values(study: Study, scale: Scale, results: Results) -> dict[str, dict[int, float]]:
+    """Of each row and seed the measure, in percent, as far as there are results."""
+    found: dict[str, dict[int, float]] = {}
+    for name, row in study.rows.items():
+        found[name] = {}
+        for seed in range(max(T)):
+            measured = results.measures(point(study, row, scale, seed).key) or {}
+            if study.measure in measured:
+                found[name][seed] = 100 * measured[study.measure]
+    return found
+
+
+def verdicts(study: Study, found: dict[str, dict[int, float]]) -> Iterator[Verdict]:
+    """Of each claim, by the seeds that both rows have."""
+    for claim in study.claims:
+        better, worse = found[claim.better], found[claim.worse]
+        differences = [better[seed] - worse[seed] for seed in better.keys() & worse.keys()]
+        count = len(differences)
+        spread = T[count] * np.std(differences, ddof=1) / np.sqrt(count) if count > 1 else np.inf
+        yield Verdict(claim, float(np.mean(differences)) if count else np.nan, float(spread), count)
+
+
+def text(study: Study, scale: Scale, results: Results) -> str:
+    """The table beside the paper's, and the claims, as Markdown."""
+    found = values(study, scale, results)
+    lines = [f"### {study.title}", "", f"| row | paper | here: {study.measure.replace('_', ' ')}, % | seeds |"]
+    lines.append("| --- | ---: | ---: | ---: |")
+    for name, row in study.rows.items():
+        measured = list(found[name].values())
+        here = f"{np.mean(measured):.1f}" if measured else "-"
+        here += f" ± {np.std(measured, ddof=1):.1f}" if len(measured) > 1 else ""
+        lines.append(f"| {name} | {row.published or ''} | {here} | {len(measured)} |")
+    lines += ["", "| claim | difference | | seeds |", "| --- | ---: | --- | ---: |"]
+    for one in verdicts(study, found):
+        told = f"{one.difference:+.1f} ± {one.spread:.1f}" if one.seeds > 1 else "-"
+        lines.append(f"| {one.claim.better} > {one.claim.worse} | {told} | {one.word} | {one.seeds} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(studies: dict[str, Study], folder: Path, argv: Sequence[str] | None = None) -> int:
+    """The command of a paper's folder."""
+    parser = argparse.ArgumentParser(description="The paper's tables on toy videos; goes on where it was.")
+    parser.add_argument("--scale", choices=SCALES, default="cpu", help="paper: its own recipe and data")
+    parser.add_argument("--study", choices=studies, action="append", help="one of them; may be given several times")
+    parser.add_argument("--seeds", type=int, help="how many (default: of the scale)")
+    parser.add_argument("--out", type=Path, default=Path("runs/papers"), help="folder of videos and runs")
+    parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
+    args = parser.parse_args(argv)
+    scale = SCALES[args.scale]
+    name = "results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl"
+    results = Results(folder / name)
+    chosen = [studies[name] for name in args.study or studies]
+    try:
+        for study in chosen:
+            if not args.table:
+                run(study, scale, range(args.seeds or scale.seeds), results, args.out)
+            print(text(study, scale, results), flush=True)
+    except VidrecError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0

@@ -1,0 +1,77 @@
+"""TCM-Net: the paper's ablations, and its curves of accuracy against tempo (Figure 4)."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from experiments.grid import Claim, Measures, Row, Study, main
+from vidrec.inspect.tempo_results import tempo_run
+
+RECIPE = ("configs/tcm.py", "ssv1")
+LENGTH = ("--config.train.steps=300",)
+STRIDES = tuple(range(1, 9))
+POSITIONS = {"stage 2": (2, 42.9), "stage 3": (3, 45.9), "stage 4": (4, 43.8), "stage 5": (5, 43.6)}
+
+
+def tempo(folder: Path) -> Measures:
+    """Accuracy at each stride, and their mean."""
+    result, _ = tempo_run([folder], STRIDES)
+    curve = dict(zip(STRIDES, next(iter(result["runs"].values()))["top1"], strict=True))
+    return {f"stride {stride}": top1 for stride, top1 in curve.items()} | {
+        "all strides": float(np.mean([*curve.values()]))
+    }
+
+
+STUDIES = {
+    "parts": Study(
+        "Table VIII: parts",
+        *RECIPE,
+        {
+            "TSM": Row("depth=18,parts=none", 42.8, "parts=none"),
+            "MTDM alone": Row("depth=18,parts=mtdm", None, "parts=mtdm"),
+            "TAM alone": Row("depth=18,parts=tam", None, "parts=tam"),
+            "TCM": Row("depth=18", 45.8, ""),
+        },
+        (Claim("TCM", "TSM"), Claim("TCM", "MTDM alone"), Claim("TCM", "TAM alone")),
+        overrides=LENGTH,
+    ),
+    "position": Study(
+        "Table VII: position",
+        *RECIPE,
+        {name: Row(f"depth=18,stages={n}", top1, f"stages={n}") for name, (n, top1) in POSITIONS.items()},
+        tuple(Claim("stage 3", name) for name in ("stage 2", "stage 4", "stage 5")),
+        overrides=LENGTH,
+    ),
+    "tempos": Study(
+        "Tempos",
+        *RECIPE,
+        {
+            "fast": Row("depth=18,tempos=fast", None, "tempos=fast"),
+            "slow": Row("depth=18,tempos=slow", None, "tempos=slow"),
+            "both": Row("depth=18", None, ""),
+        },
+        (Claim("both", "fast"), Claim("both", "slow")),
+        overrides=LENGTH,
+    ),
+    "tempo": Study(
+        "Figure 4: tempo, trained on 4 frames at stride 4",
+        *RECIPE,
+        {
+            "TSM": Row("depth=18,frames=4,stride=4,parts=none", None, "parts=none"),
+            "TCM": Row("depth=18,frames=4,stride=4", None, ""),
+        },
+        (Claim("TCM", "TSM"),),
+        measure="all strides",
+        ask=tempo,
+        overrides=(
+            *LENGTH,
+            "--config.model.num_frames=4",
+            "--config.data.sampling=strided",
+            "--config.data.stride=4",
+        ),
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main(STUDIES, Path(__file__).parent))

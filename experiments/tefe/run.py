@@ -1,0 +1,39 @@
+"""TEFE: the paper's ablations. The toy network has one block to a stage, of either kind."""
+
+import sys
+from pathlib import Path
+
+from experiments.grid import Claim, Row, Study, main
+
+RECIPE = ("configs/tefe.py", "ssv1")
+NONE = "0-0-0-0"
+LENGTH = ("--config.train.steps=300",)
+
+STUDIES = {
+    "modules": Study(
+        "Table 4: modules",
+        *RECIPE,
+        {
+            "TSN": Row(f"frames=16,te={NONE},fe={NONE}", 19.9, f"te={NONE},fe={NONE}"),
+            "TE alone": Row(f"frames=16,fe={NONE}", 43.8, f"fe={NONE}"),
+            "FE alone": Row(f"frames=16,te={NONE}", 46.1, f"te={NONE}"),
+            "TEFE": Row("frames=16", 50.4, ""),
+        },
+        (Claim("TE alone", "TSN"), Claim("FE alone", "TSN"), Claim("TEFE", "TE alone"), Claim("TEFE", "FE alone")),
+        overrides=LENGTH,
+    ),
+    "placement": Study(
+        "Table 5: blocks that have them",
+        *RECIPE,
+        {
+            "TE in all": Row("frames=16,te=3-4-6-3,fe=0-0-0-0", 46.7, f"te=1-1-1-1,fe={NONE}"),
+            "FE in all but the first": Row("frames=16,te=0-0-0-0,fe=0-4-6-3", 46.3, f"te={NONE},fe=0-1-1-1"),
+            "TE below, FE above": Row("frames=16", 50.4, ""),
+        },
+        (Claim("TE below, FE above", "TE in all"), Claim("TE below, FE above", "FE in all but the first")),
+        overrides=LENGTH,
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main(STUDIES, Path(__file__).parent))

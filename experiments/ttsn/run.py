@@ -1,0 +1,44 @@
+"""TTSN: the paper's ablations, on a plain ResNet in TDN's place."""
+
+import sys
+from pathlib import Path
+
+from experiments.grid import Claim, Row, Study, main
+
+RECIPE = ("configs/ttsn.py", "hmdb51")
+LENGTH = ("--config.train.steps=300",)
+
+STUDIES = {
+    "modules": Study(
+        "Table VI: modules",
+        *RECIPE,
+        {
+            "backbone": Row("frames=16,ett=off,tss=none", 79.1, "ett=off,tss=none"),
+            "TSS": Row("frames=16,ett=off", 79.3, "ett=off"),
+            "ETT": Row("frames=16,tss=none", 79.3, "tss=none"),
+            "both": Row("frames=16", 80.2, ""),
+        },
+        (Claim("TSS", "backbone"), Claim("ETT", "backbone"), Claim("both", "TSS"), Claim("both", "ETT")),
+        overrides=LENGTH,
+    ),
+    "algorithms": Study(
+        "Table VII: what TSS draws",
+        *RECIPE,
+        {
+            name.upper(): Row(f"frames=16,tss={name}", top1, f"tss={name}")
+            for name, top1 in (("aa", 79.1), ("ra", 79.4), ("ar", 79.5), ("rr", 80.2))
+        },
+        (Claim("RR", "AA"), Claim("RR", "RA"), Claim("RR", "AR")),
+        overrides=LENGTH,
+    ),
+    "size": Study(
+        "Figure 3: size of ETT's tokens",
+        *RECIPE,
+        {f"C / {u}": Row(f"frames=16,u={u}", None, f"u={u}") for u in (1, 2, 4, 8)},
+        (Claim("C / 8", "C / 1"),),
+        overrides=LENGTH,
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main(STUDIES, Path(__file__).parent))

@@ -1,0 +1,116 @@
+"""`vidrec sweep`: what is trained, on which device, and what becomes of a training that fails."""
+
+import json
+import re
+
+import pytest
+
+from vidrec.cli import main
+from vidrec.errors import UsageError
+from vidrec.launch import sweep
+
+RECIPE = """
+import json
+
+from ml_collections import ConfigDict
+from vidrec.config import from_dict
+
+def sweep():
+    return {{"length": ["steps=1", "steps=2"], "what it is without": ["steps=2,plain", "records=missing"]}}
+
+def get_config(arg):
+    given = dict(part.partition("=")[::2] for part in arg.split(","))
+    config = ConfigDict(from_dict(json.loads({config!r})).to_dict())
+    config.train.steps = int(given.get("steps", 1))
+    config.data.records = given.get("records", config.data.records)
+    return config
+"""
+
+
+@pytest.fixture
+def recipe(tiny_config, tmp_path):
+    """A recipe with two tables, of which one row stands in both under two names, and one has no records."""
+    path = tmp_path / "recipe.py"
+    path.write_text(RECIPE.format(config=tiny_config().to_json()))
+    return str(path)
+
+
+def test_rows_that_are_the_same_training_are_trained_once(recipe):
+    found = sweep.points(recipe, ("--config.optim.lr=0.5",), seeds=2)
+    args = [point.config.partition(":")[2] for point in found]
+    assert args == ["steps=1", "steps=1", "steps=2", "steps=2", "records=missing", "records=missing"]
+    assert [point.also for point in found] == [(), (), ("steps=2,plain",), ("steps=2,plain",), (), ()]
+    assert [point.table for point in found] == ["length"] * 4 + ["what it is without"] * 2
+    assert {point.overrides for point in found} == {("--config.optim.lr=0.5", f"--config.seed={n}") for n in (0, 1)}
+    assert len({point.name for point in found}) == 6
+
+
+def test_tables_are_named_by_their_beginning(recipe):
+    assert [point.name for point in sweep.points(recipe, tables=["what"])] == [
+        "steps-2-plain-seed0",
+        "records-missing-seed0",
+    ]
+
+
+def test_an_argument_behind_the_recipe_is_refused(recipe):
+    with pytest.raises(UsageError, match="a sweep goes over all arguments"):
+        sweep.points(f"{recipe}:steps=1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--table", "lenght"], "no table 'lenght' .did you mean 'length'"),
+        (["--seeds", "0"], "--seeds is 0"),
+        (["--launch", "queued"], "--launch and --topology go together"),
+        (["--launch", "queued", "--topology", "v5e:4x4", "--list"], "choose one"),
+        (["--config.train.stps=3"], "did you mean 'steps'"),
+    ],
+)
+def test_slips(recipe, arguments, named, capsys, tmp_path):
+    assert main(["sweep", "--config", recipe, "--workdir", str(tmp_path / "runs"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert re.search(named, error)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_launch_commands_name_machines_apart(capsys):
+    where = ["--workdir", "gs://bucket/stm", "--launch", "queued", "--topology", "v5e:4x4"]
+    assert main(["sweep", "--config", "configs/stm.py", "--table", "modules", "--seeds", "2", *where, "--json"]) == 0
+    commands = json.loads(capsys.readouterr().out)
+    assert len(commands) == 8
+    words = [command.split() for command in commands]
+    for flag in ("--name", "--workdir"):
+        assert len({line[line.index(flag) + 1] for line in words}) == 8
+    for line in words:
+        assert main([*line[1:]]) == 0  # each is one that works
+    assert "--config configs/stm.py:ssv1,modules=cstm" in commands[2]
+
+
+@pytest.mark.parametrize(
+    ("said", "environments"),
+    [
+        ("cpu 8", [{}]),
+        ("gpu 2", [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]),
+    ],
+)
+def test_each_process_sees_one_device(said, environments, monkeypatch):
+    ended = sweep.subprocess.CompletedProcess([], 0, said, "")
+    monkeypatch.setattr(sweep.subprocess, "run", lambda *a, **k: ended)  # there is one CPU here
+    assert sweep.one_device_each() == environments
+
+
+@pytest.mark.slow
+def test_a_failure_stops_no_other_and_what_is_finished_is_left(recipe, tmp_path, capsys):
+    workdir = tmp_path / "runs"
+    command = ["sweep", "--config", recipe, "--workdir", str(workdir), "--table", "what"]
+    assert main(command) == 1
+    told = capsys.readouterr().err
+    assert "1 of 2 trainings failed, such as records-missing-seed0" in told
+    outcomes = json.loads((workdir / "sweep.json").read_text())
+    assert outcomes["steps-2-plain-seed0"]["step"] == 2
+    assert "missing" in outcomes["records-missing-seed0"]["error"]
+    before = (workdir / "steps-2-plain-seed0.log").read_bytes()
+    assert main(command) == 1
+    assert (workdir / "steps-2-plain-seed0.log").read_bytes() == before  # not started again
