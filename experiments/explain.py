@@ -38,7 +38,7 @@ FORWARD = ("right", "down")
 CHANGES: dict[str, dict[str, Any]] = {  # of the demo's networks: a cell of stage 2 is as large as a step
     "tcm": {"tcm_stages": (2,), "tcm_patch": 5, "tempos": ("fast",)}, "direcformer": {"num_orders": 1000}
 }  # fmt: skip
-# What teaches DirecFormer the order in so few steps; experiments.order_tempo compares it with others.
+# What teaches DirecFormer the order in so few steps; experiments.direcformer compares it with others.
 TASKS: dict[str, dict[str, Any]] = {"direcformer": {"guided_weight": 5.0, "diagonal": 0, "guided_clips": "shuffled"}}
 OPTIM = {"direcformer": {"lr": 0.004}}
 STEPS = {"direcformer": 300}
