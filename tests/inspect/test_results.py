@@ -170,6 +170,7 @@ def test_a_protocol_by_its_name(run, records, capsys):
         ("--workdir {run} --top 0", "--top 0 tells nothing of 2 classes"),
         ("--workdir {run} --online --batch-size 3", "--batch-size has no effect with --online"),
         ("--workdir {run} --workdir {run} --order", "several runs are for --tempo"),
+        ("--workdir {run} {run} --order", "several runs are for --tempo"),
         ("--workdir {run} --every 3", "--every has no effect with a plain evaluation"),
         ("--workdir {run} --top 2", "--top 2 tells nothing of 2 classes"),
     ],

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from vidrec.cli.shared import add_hosts, add_verb, join_hosts
+from vidrec.cli.shared import add_hosts, add_verb, add_workdirs, join_hosts
 from vidrec.errors import UsageError
 from vidrec.eval.protocols import PROTOCOLS
 
@@ -22,7 +22,7 @@ _TAKEN = {  # by each way to evaluate, the options that have an effect
 def add_eval(verbs: Any) -> None:
     """Adds `vidrec eval`."""
     parser = add_verb(verbs, "eval", _eval, "evaluate a network exactly", "--workdir runs/stm --protocol stm30")
-    parser.add_argument("--workdir", action="append", help="folder of the run; with --tempo repeat it to compare runs")
+    add_workdirs(parser, required=False)
     _add_data(parser.add_argument_group("what is evaluated, and where it goes"))
     _add_views(parser.add_argument_group("how the clips of a video are cut and averaged"))
     _add_ways(parser.add_argument_group("other ways to evaluate").add_mutually_exclusive_group())

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vidrec.cli.shared import add_config, add_hosts, add_verb, as_json, join_hosts, load_config
+from vidrec.cli.shared import add_config, add_hosts, add_verb, add_workdirs, as_json, join_hosts, load_config
 from vidrec.errors import UsageError
 
 
@@ -69,8 +69,8 @@ def _train(args: argparse.Namespace) -> tuple[Any, str]:
 def add_report(verbs: Any) -> None:
     """Adds `vidrec report`."""
     about = "one HTML file of a run, or of several beside each other: results, curves, confusions, clips, cards"
-    parser = add_verb(verbs, "report", _report, about, "--workdir runs/tsn runs/stm --out report.html")
-    parser.add_argument("--workdir", required=True, nargs="+", help="folders of the runs")
+    parser = add_verb(verbs, "report", _report, about, "--workdir runs/tsn --workdir runs/stm --out report.html")
+    add_workdirs(parser, required=True)
     parser.add_argument("--out", help="file to write (default: report.html in the first of them)")
     parser.add_argument("--clips", type=int, default=12, help="videos shown (default: %(default)s)")
 

@@ -35,6 +35,14 @@ def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--config", required=required, help="FILE[:arg]; single fields by --config.section.field=value")
 
 
+def add_workdirs(parser: argparse.ArgumentParser, required: bool) -> None:
+    """Adds --workdir, several of which compare runs."""
+    parser.add_argument(
+        "--workdir", action="extend", nargs="+", required=required, metavar="D",
+        help="folder of a run; repeat it to compare runs",
+    )  # fmt: skip
+
+
 def add_hosts(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `join_hosts`."""
     hosts = parser.add_argument_group("several processes (not needed on Cloud TPU)")

@@ -169,8 +169,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         (path for path in (Path(folder, "scores.npz"), Path(folder, "eval/scores.npz")) if path.is_file()), None
     )
     if path is None:
-        below = sorted(str(path.parent) for path in Path(folder).glob("eval/*/scores.npz"))
-        hint = f"give {' or '.join(below)}" if below else "give a folder that `vidrec eval` wrote, or a run's"
+        below = evaluation_folders(folder)
+        hint = f"give {' or '.join(map(str, below))}" if below else "give a folder that `vidrec eval` wrote, or a run's"
         raise UsageError(f"there are no scores in {folder}: {hint}")
     try:
         with np.load(path) as file:
@@ -186,6 +186,13 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         )
     except (KeyError, ValueError, OSError, EOFError) as error:
         raise VidrecError(f"{path} is damaged or of an older version ({error}); run `vidrec eval` again") from error
+
+
+def evaluation_folders(workdir: str | Path) -> list[Path]:
+    """Where the evaluations of a run lie: the plain one, then those by protocols."""
+    folder = Path(workdir, "eval")
+    found = (folder / "results.json", *sorted(folder.glob("*/results.json")))
+    return [path.parent for path in found if path.is_file()]
 
 
 def _arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:
@@ -219,7 +226,11 @@ def calibration_svg(evaluation: Evaluation) -> str:
 
 def evaluation_text(evaluation: Evaluation, result: dict[str, Any], folder: Path | None) -> str:
     """The metrics, the weakest classes and the most confused ones, and where the rest stands."""
-    views = f", {result['clips']} x {result['crops']} clips and crops each" if "clips" in result else ""
+    views = (
+        f", {result['clips']} x {result['crops']} clips and crops each, {result['num_frames']} frames a clip"
+        if "clips" in result
+        else ""
+    )
     shares = [
         f"{name} {result[name]:.4f} ({low:.4f} to {high:.4f})" for name, (low, high) in result["intervals"].items()
     ]

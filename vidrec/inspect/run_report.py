@@ -12,7 +12,7 @@ from vidrec.eval.predict import Recognizer, load
 from vidrec.eval.scores import Evaluation
 from vidrec.files import atomic_write
 from vidrec.inspect import page
-from vidrec.inspect.results import confused_lines, names_of, read_evaluation
+from vidrec.inspect.results import confused_lines, evaluation_folders, names_of, read_evaluation
 from vidrec.inspect.run_clips import gallery
 from vidrec.train import card
 from vidrec.train.report import read_metrics
@@ -133,14 +133,19 @@ def write_report(
 
 
 def read_run(workdir: str | Path, name: str) -> Run:
-    """Reads what is in the folder of a run; raises UsageError if there is no run."""
+    """Reads what is in the folder of a run, of its evaluations the plain one or else the first by a protocol.
+
+    Raises:
+      UsageError: there is no run.
+    """
     folder = Path(workdir)
     recognizer = load(folder)
     metrics = read_metrics(folder / "metrics.jsonl")
-    evaluation = read_evaluation(folder / "eval") if (folder / "eval" / "scores.npz").exists() else None
+    where = next(iter(evaluation_folders(folder)), folder / "eval")
+    evaluation = read_evaluation(where) if (where / "scores.npz").is_file() else None
     in_training = [row for row in metrics if row["kind"] == "eval"]
     result = evaluation.metrics() if evaluation else (in_training[-1] if in_training else {})
-    told = folder / "eval" / "results.json"
+    told = where / "results.json"
     if evaluation and told.is_file():
         written = json.loads(told.read_text(encoding="utf-8"))
         result = {"step": recognizer.step} | {key: written[key] for key in _HOW if key in written} | result

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrec.files import atomic_write
+from vidrec.inspect.results import evaluation_folders
 from vidrec.interop.export import Exported
 from vidrec.train import card as run_card
 from vidrec.train.report import read_metrics
@@ -37,10 +38,8 @@ def write_model_card(exported: Exported, workdir: str | Path) -> Path:
 
 def evaluations(workdir: Path) -> list[dict[str, Any]]:
     """{"split", "top1", ...} by `vidrec eval`, also by protocols; else by the last evaluation in training, if any."""
-    folder = workdir / "eval"
-    files = [path for path in (folder / "results.json", *sorted(folder.glob("*/results.json"))) if path.is_file()]
-    if files:
-        return [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    if found := evaluation_folders(workdir):
+        return [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in found]
     return [row for row in read_metrics(workdir / "metrics.jsonl") if row.get("kind") == "eval"][-1:]
 
 
