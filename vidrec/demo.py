@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
-from vidrec.config import base, parse_arg
+from vidrec.config import base, completed, parse_arg
 from vidrec.data.convert import convert
 from vidrec.data.toy import make_toy, toy_pairs
 from vidrec.data.verify import verify
@@ -131,9 +131,8 @@ def demo(
         config.seed = seed
         config.train.steps = steps or config.train.steps
         config.data.records = str(records)
-        for section, fields in ((config.model, model_fields), (config.task, task_fields)):
-            section.update({field: value for field, value in fields(section.name).items() if field not in section})
-        if not train(FrozenConfigDict(config), workdir / network, make_evaluator).finished:
+        whole = completed(config, model_fields=model_fields, task_fields=task_fields)
+        if not train(whole, workdir / network, make_evaluator).finished:
             raise KeyboardInterrupt
         evaluate_run(workdir / network)
     runs = [read_run(workdir / network, network.upper()) for network in networks]

@@ -9,18 +9,14 @@ import tempfile
 from pathlib import Path
 
 import jax.numpy as jnp
-from ml_collections import FrozenConfigDict
 
 import vidrec
-import vidrec.inspect
+from experiments.training import train_small
 from vidrec.data.convert import convert
 from vidrec.data.feed import normalize
 from vidrec.data.toy import make_toy
 from vidrec.demo import get_config
-from vidrec.eval.evaluate import make_evaluator
-from vidrec.train.loop import train
 
-STEPS = 4
 folder = Path(tempfile.mkdtemp())
 
 # %% [markdown]
@@ -30,11 +26,8 @@ folder = Path(tempfile.mkdtemp())
 toy = make_toy(folder / "videos", size=32, train_per_family=16, eval_per_family=2, workers=1)
 convert("list", folder / "videos", toy["annotations"], folder / "records", short_side=0, workers=1)
 config = get_config("direcformer")
-config.data.update(records=str(folder / "records"), workers=0)
-config.train.update(steps=STEPS, eval_every=STEPS, checkpoint_every=STEPS)
-config.optim.warmup_steps = 2
-train(FrozenConfigDict(config), folder / "run", make_evaluator)
-network = vidrec.load(folder / "run")
+config.data.workers = 0
+network = vidrec.load(train_small(config, folder / "run", folder / "records", steps=4))
 network
 
 # %% [markdown]
@@ -62,11 +55,18 @@ signs.round(2)
 # ## One call draws
 #
 # The rollout lies over the frames: how much each patch reaches the cls token through all blocks. Below it is the time
-# attention, averaged over patches and heads.
+# attention, averaged over patches and heads, and of each head alone: with its sign, red is "before".
 
 # %%
 picture = maps.draw(frames)
 picture
+
+# %% [markdown]
+# One patch, which is marked on the frames, and one head:
+
+# %%
+single = maps.draw(frames, patch=(1, 2), head=0)
+single
 
 # %% [markdown]
 # ## Grad-CAM of the same network, at any stage

@@ -7,33 +7,27 @@
 import tempfile
 from pathlib import Path
 
-from ml_collections import FrozenConfigDict
-
 import vidrec
+from experiments.training import train_small
 from vidrec.data.convert import convert
 from vidrec.data.toy import make_toy
 from vidrec.demo import get_config
-from vidrec.eval.evaluate import make_evaluator
 from vidrec.inspect import overlay_of
 from vidrec.inspect.looking import maps_of
-from vidrec.train.loop import train
 
-STEPS = 4  # 160 make it good
 folder = Path(tempfile.mkdtemp())
 toy = make_toy(folder / "videos", size=32, train_per_family=16, eval_per_family=2, workers=1)
 convert("list", folder / "videos", toy["annotations"], folder / "records", short_side=0, workers=1)
 config = get_config("tsm")
-config.data.update(records=str(folder / "records"), workers=0)
-config.train.update(steps=STEPS, eval_every=STEPS, checkpoint_every=STEPS)
-config.optim.warmup_steps = 2
-train(FrozenConfigDict(config), folder / "run", make_evaluator)
+config.data.workers = 0
+run = train_small(config, folder / "run", folder / "records", steps=4)  # 160 make it good
 
 # %% [markdown]
 # ## Three lines from checkpoint to labels
 
 # %%
 video = folder / "videos/test/approach/0000.mp4"
-network = vidrec.load(folder / "run")
+network = vidrec.load(run)
 prediction = network.predict(video)
 prediction.top(3)
 

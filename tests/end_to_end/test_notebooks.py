@@ -42,6 +42,7 @@ def test_attention_maps(run):
     assert left["maps"]["rollout"].values.shape == (1, 8, 4, 4)
     assert left["signs"].shape == (8, 8)
     assert left["picture"].width > 8 * 128
+    assert left["single"].height < left["picture"].height  # without the heads side by side
 
 
 @pytest.mark.slow

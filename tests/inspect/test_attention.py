@@ -126,3 +126,12 @@ def test_a_network_without_attention_says_what_it_has():
     tsn = make("tsn_resnet18", 8, 8, **RESNET)
     with pytest.raises(UsageError, match="no attention to look at; it has cam, features"):
         vidrec.inspect.attention(*tsn, jnp.zeros((1, 4, 8, 8, 3)))
+
+
+def test_treescope_shows_names_and_shapes(direcformer):
+    """As a notebook prints maps where treescope is switched on."""
+    treescope = pytest.importorskip("treescope")
+    maps = vidrec.inspect.attention(*direcformer, jnp.zeros((1, 3, HEIGHT, WIDTH, 3)))
+    text = treescope.render_to_text(maps)
+    assert "'blocks_1/time': Map(values=<np.ndarray float32(1, 2, 3, 2, 3, 3)" in " ".join(text.split())
+    assert "axes=('clip', 'row', 'column', 'head', 'query', 'key')" in text
