@@ -11,7 +11,12 @@ def add_toy(verbs: Any) -> None:
     """Adds `vidrec toy`."""
     parser = add_verb(verbs, "toy", _toy, "draw labelled action videos as .mp4 files", "--out toy --level demo")
     parser.add_argument("--out", required=True, help="folder to write")
-    parser.add_argument("--level", choices=("demo", "benchmark"), default="demo", help="4 or 7 families of actions")
+    parser.add_argument(
+        "--level",
+        choices=("demo", "benchmark"),
+        default="demo",
+        help="4 families of actions, or 7 before a busier scene",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
 
 
