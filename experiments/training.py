@@ -15,7 +15,8 @@ def train_small(config: ConfigDict, run: Path, records: Path, *, seed: int = 0, 
     """Trains from a recipe, or goes on; returns the run's folder.
 
     Args:
-      steps: of the training, at whose end alone it is evaluated and saved; None takes the recipe's.
+      steps: of the training; None takes the recipe's. A recipe of so many steps, not epochs, is evaluated and saved at
+        its end alone.
 
     Raises:
       KeyboardInterrupt: it was asked to stop before the end.
@@ -23,8 +24,9 @@ def train_small(config: ConfigDict, run: Path, records: Path, *, seed: int = 0, 
     config = config.copy_and_resolve_references()
     config.seed, config.data.records = seed, str(records)
     length: int = steps or config.train.steps
-    config.train.update(steps=length, eval_every=length, checkpoint_every=length)
-    config.optim.warmup_steps = min(config.optim.warmup_steps, length // 2)
+    if length:
+        config.train.update(steps=length, eval_every=length, checkpoint_every=length)
+        config.optim.warmup_steps = min(config.optim.warmup_steps, length // 2)
     if not train(completed(config, model_fields=model_fields, task_fields=task_fields), run, make_evaluator).finished:
         raise KeyboardInterrupt
     return run

@@ -17,6 +17,7 @@ def add_toy(verbs: Any) -> None:
         default="demo",
         help="4 families of actions, or 7 before a busier scene",
     )
+    parser.add_argument("--size", type=int, default=64, help="height and width in pixels (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
 
 
@@ -25,7 +26,7 @@ def _toy(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.progress import Progress
 
     with Progress("drawing", 0) as progress:
-        made = make_toy(args.out, level=args.level, seed=args.seed, progress=progress)
+        made = make_toy(args.out, level=args.level, size=args.size, seed=args.seed, progress=progress)
     return made, f"{made['videos']} videos of {made['classes']} classes in {args.out}; list: {made['annotations']}"
 
 
