@@ -65,8 +65,8 @@ for others in found[1:]:
 print("the same")
 
 model = create_model(
-    "stm_resnet18", num_classes=2, num_frames=4, stem="small", stem_width=8, widths=(8, 8), stage_sizes=(1, 1),
-    strides=(1, 2), reduction=4,
+    "stm_resnet18", num_classes=2, num_frames=4, stem="small", stem_width=8, widths=(8,), stage_sizes=(1,),
+    strides=(2,), reduction=4,
 )
 variables = drawn(model, 16)
 c.eval.update(clips=1, crops=3)

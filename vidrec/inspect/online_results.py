@@ -14,9 +14,8 @@ from vidrec.data.records import TFRecordSource
 from vidrec.data.tfrecord import BadRecord
 from vidrec.errors import VidrecError
 from vidrec.eval.online import Latencies, Online, check_every
-from vidrec.eval.predict import load
 from vidrec.eval.statistics import share_interval
-from vidrec.inspect.prepared import Choices, changed_config, is_lead, prepare, results_folder, write_results
+from vidrec.inspect.prepared import Choices, is_lead, open_run, results_folder, write_results
 from vidrec.progress import Progress
 
 SHARES = tuple(range(10, 101, 10))  # per cent of a video
@@ -66,9 +65,8 @@ def online_run(
       VidrecError: no video can be read.
     """
     check_every(every)
-    recognizer = load(workdir, step=step)
-    run = prepare(recognizer, changed_config(recognizer.config, workdir, {}, **choices))
-    online = Online(recognizer)
+    run = open_run(workdir, step=step, **choices)
+    online = Online(run.recognizer)
     found = watch_all(online, run.source, every, show=is_lead())
     kept = {"kept": online.halves.kept, "device": jax.local_devices()[0].device_kind}
     result = run.facts(workdir) | {"every": every} | online_counts(found) | kept

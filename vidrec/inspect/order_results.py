@@ -7,10 +7,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from vidrec.eval.order import LONGEST, chance, no_attention
-from vidrec.eval.predict import load
 from vidrec.eval.reordered import WAYS, Reordered, evaluate_reordered
 from vidrec.eval.statistics import mean_interval, share_interval, sign_test
-from vidrec.inspect.prepared import Choices, changed_config, is_lead, prepare, results_folder, write_results
+from vidrec.inspect.prepared import Choices, is_lead, open_run, results_folder, write_results
 
 UNLIKELY = 0.05  # a difference that chance makes less often than this counts as one
 
@@ -27,14 +26,14 @@ def order_run(
     Returns:
       (results as for JSON, text for a terminal)
     """
-    recognizer = load(workdir, step=step)
-    run = prepare(recognizer, changed_config(recognizer.config, workdir, {}, **choices))
+    run = open_run(workdir, step=step, **choices)
+    model = run.recognizer.model
     with run.on_devices() as (mesh, variables):
-        found = evaluate_reordered(recognizer.model, variables, run.source, run.config, mesh, show=is_lead())
+        found = evaluate_reordered(model, variables, run.source, run.config, mesh, show=is_lead())
     result = run.facts(workdir) | run.clip_facts() | order_counts(found)
     folder = results_folder(workdir, out)
     write_results(folder, "order", result, {"order.npz": order_arrays(found)})
-    why = "" if found.attention is not None else no_attention(recognizer.model)
+    why = "" if found.attention is not None else no_attention(model)
     return result, f"{order_text(result, why)}\nMaps and orders: {folder}"
 
 

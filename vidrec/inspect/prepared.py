@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
 from jax.sharding import Mesh
@@ -13,7 +13,7 @@ from vidrec.config import check
 from vidrec.data.clips import ClipSpec
 from vidrec.data.records import TFRecordSource
 from vidrec.errors import UsageError
-from vidrec.eval.predict import Recognizer
+from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write, write_json
 from vidrec.train.sharding import at_rest, check_batch, make_mesh
 from vidrec.train.start import open_split
@@ -80,6 +80,16 @@ class Prepared(NamedTuple):
         spec = self.spec
         stride = {"stride": spec.stride} if spec.sampling == "strided" else {}
         return {"frames": spec.sampling, **stride, "resize": list(spec.resize), "picture": list(spec.picture)}
+
+
+def open_run(workdir: str | Path, *, step: int | None = None, **choices: Unpack[Choices]) -> Prepared:
+    """Loads the network of a run and opens the records that it is evaluated on.
+
+    Raises:
+      UsageError: no checkpoint there, or the records have other classes than the network.
+    """
+    recognizer = load(workdir, step=step)
+    return prepare(recognizer, changed_config(recognizer.config, workdir, {}, **choices))
 
 
 def prepare(recognizer: Recognizer, config: FrozenConfigDict) -> Prepared:

@@ -7,19 +7,10 @@ from typing import Any, Unpack
 from ml_collections import FrozenConfigDict
 
 from vidrec.errors import UsageError
-from vidrec.eval.predict import load
 from vidrec.eval.statistics import share_interval
 from vidrec.eval.tempo import evaluate_tempo
 from vidrec.inspect.charts import curves_svg
-from vidrec.inspect.prepared import (
-    Choices,
-    Prepared,
-    changed_config,
-    is_lead,
-    prepare,
-    results_folder,
-    write_results,
-)
+from vidrec.inspect.prepared import Choices, Prepared, is_lead, open_run, results_folder, write_results
 from vidrec.inspect.results import names_of
 
 
@@ -43,15 +34,15 @@ def tempo_run(
     """
     if len(workdirs) > 1 and out is None:
         raise UsageError("the figure of several runs is of none of them: say by --out where it goes")
-    names, recognizers = names_of(workdirs), [load(workdir, step=step) for workdir in workdirs]
-    classes = recognizers[0].classes
-    if any(recognizer.classes != classes for recognizer in recognizers):
+    runs = [open_run(workdir, step=step, **choices) for workdir in workdirs]
+    classes = runs[0].recognizer.classes
+    if any(run.recognizer.classes != classes for run in runs):
         raise UsageError("these runs know other classes than the first: a figure is of one set of classes")
-    runs = {}
-    for name, workdir, recognizer in zip(names, workdirs, recognizers, strict=True):
-        run = prepare(recognizer, changed_config(recognizer.config, workdir, {}, **choices))
-        runs[name] = run.facts(workdir) | tempo_counts(run, strides)
-    result = {"strides": list(strides), "chance": 1 / len(classes), "runs": runs}
+    counts = {
+        name: run.facts(workdir) | tempo_counts(run, strides)
+        for name, workdir, run in zip(names_of(workdirs), workdirs, runs, strict=True)
+    }
+    result = {"strides": list(strides), "chance": 1 / len(classes), "runs": counts}
     folder = results_folder(workdirs[0], out)
     write_results(folder, "tempo", result, {"tempo.svg": tempo_svg(result).encode()})
     return result, f"{tempo_text(result)}\nFigure: {folder / 'tempo.svg'}"

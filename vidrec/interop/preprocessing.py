@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, UInt8
 
 from vidrec.data.augment import resized_shape
 from vidrec.data.clips import ClipSpec, cut_and_resize, eval_view
-from vidrec.data.images import resizing
+from vidrec.data.images import BACKEND, resizing
 from vidrec.errors import VidrecError
 from vidrec.eval.predict import as_stored
 
@@ -22,10 +22,16 @@ ALLOWED = 2  # levels of 255 between this and OpenCV or Pillow, which differ by 
 
 
 class Difference(NamedTuple):
-    """How far pixels are from those of vidrec's own preprocessing, in levels of 255."""
+    """How far pixels are from those of vidrec's own preprocessing, in levels of 255.
+
+    Attributes:
+      largest, mean: over all pixels and colours.
+      library: by which vidrec resized: "opencv" or "pillow".
+    """
 
     largest: float
     mean: float
+    library: str
 
 
 def preprocessing(
@@ -76,7 +82,7 @@ def check_preprocessing(
     """
     own = np.stack([own_pictures(clip, spec) for clip in frames]).astype(np.float32)
     away = np.abs(np.asarray(function(frames), np.float32) - own)
-    found = Difference(float(away.max()), float(away.mean()))
+    found = Difference(float(away.max()), float(away.mean()), BACKEND)
     if not found.largest <= ALLOWED:
         raise VidrecError(
             f"resizing frames inside the file gives pixels up to {found.largest:g} levels from vidrec's own, more than "
