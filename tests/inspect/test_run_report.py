@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 
 from tests.inspect.browser import CHROMIUM, browser
 from vidrec import cli
-from vidrec.errors import UsageError
+from vidrec.errors import UsageError, VidrecError
 from vidrec.eval.evaluate import make_evaluator
 from vidrec.eval.predict import load
 from vidrec.eval.scores import Evaluation
@@ -143,6 +143,53 @@ def test_runs_that_were_evaluated_on_other_videos_and_at_other_steps(runs, tmp_p
     result = report([tmp_path / "other"], out=tmp_path / "report.html")
     assert result["clips"] == 0
     assert "evaluated on other videos" in result["notes"][0]
+
+
+def test_an_evaluation_that_all_runs_have_is_told(runs, tmp_path):
+    """Of one run with a plain evaluation and one by a protocol, beside a run with the second alone: the second."""
+    for name in ("both", "one"):
+        shutil.copytree(runs[0], tmp_path / name)
+        shutil.copytree(runs[0] / "eval", tmp_path / name / "eval/stm30")
+        results = tmp_path / name / "eval/stm30/results.json"
+        results.write_text(json.dumps(json.loads(results.read_text()) | {"protocol": "stm30", "clips": 10, "crops": 3}))
+    (tmp_path / "one/eval/results.json").unlink()
+    result = report([tmp_path / "both", tmp_path / "one"], out=tmp_path / "report.html", clips=0)
+    assert [run["protocol"] for run in result["runs"].values()] == ["stm30", "stm30"]
+    assert result["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        ("eval/scores.npz", "eval/scores.npz is damaged"),
+        ("eval/results.json", "eval/results.json is damaged"),
+        ("card.json", "card.json is not a card of a run"),
+    ],
+)
+def test_damaged_files_are_named(runs, tmp_path, file, sentence):
+    shutil.copytree(runs[0], tmp_path / "run")
+    path = tmp_path / "run" / file
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(VidrecError, match=sentence):
+        report([tmp_path / "run"], clips=0)
+
+
+def test_what_a_folder_lacks_is_told(runs, tmp_path):
+    """As of imported weights, which were trained elsewhere."""
+    shutil.copytree(runs[1], tmp_path / "run")
+    for name in ("metrics.jsonl", "card.json"):
+        (tmp_path / "run" / name).unlink()
+    result = report([tmp_path / "run"])
+    assert result["notes"] == [
+        "run has no metrics.jsonl: there are no curves of its training.",
+        "run has no card.json: what it was made of is not told.",
+    ]
+    assert result["clips"] == 0
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert "No run has been evaluated yet." in page
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    with pytest.raises(UsageError, match="there is no checkpoint in"):
+        report([tmp_path / "run"])
 
 
 def test_clips_are_left_out_with_a_word_where_the_records_are_gone(runs, records, tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -173,7 +174,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         hint = f"give {' or '.join(map(str, below))}" if below else "give a folder that `vidrec eval` wrote, or a run's"
         raise UsageError(f"there are no scores in {folder}: {hint}")
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as data, np.load(data) as file:
             arrays = {name: file[name] for name in file.files}
         return Evaluation(
             arrays["scores"],
@@ -184,7 +185,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
             arrays.get("logits"),
             tuple(arrays["views"].tolist()),
         )
-    except (KeyError, ValueError, OSError, EOFError) as error:
+    except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
         raise VidrecError(f"{path} is damaged or of an older version ({error}); run `vidrec eval` again") from error
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vidrec import config as configuration
-from vidrec.errors import UsageError
+from vidrec.errors import UsageError, VidrecError
 from vidrec.eval.predict import Recognizer, load
 from vidrec.eval.scores import Evaluation
 from vidrec.files import atomic_write
@@ -67,7 +67,8 @@ def report(workdirs: Sequence[str | Path], *, out: str | Path | None = None, cli
     """
     if clips < 0:
         raise UsageError(f"--clips is {clips}, but must be a number of videos")
-    runs = [read_run(folder, name) for folder, name in zip(workdirs, names_of(workdirs), strict=True)]
+    shared = shared_evaluation(workdirs)
+    runs = [read_run(folder, name, shared) for folder, name in zip(workdirs, names_of(workdirs), strict=True)]
     return write_report(
         runs,
         Path(out or Path(workdirs[0]) / "report.html"),
@@ -132,33 +133,53 @@ def write_report(
     return {"report": str(path), "runs": results, "clips": len(shown.clips), "notes": left_out}
 
 
-def read_run(workdir: str | Path, name: str) -> Run:
-    """Reads what is in the folder of a run, of its evaluations the plain one or else the first by a protocol.
+def shared_evaluation(workdirs: Sequence[str | Path]) -> str:
+    """The name, below `eval`, of the first evaluation that all evaluated runs have; "." is the plain one."""
+    each = [[str(path.relative_to(Path(run, "eval"))) for path in evaluation_folders(run)] for run in workdirs]
+    evaluated = [names for names in each if names]
+    return next((name for name in evaluated[0] if all(name in names for names in evaluated)), ".") if evaluated else "."
+
+
+def read_run(workdir: str | Path, name: str, evaluation: str = ".") -> Run:
+    """Reads what is in the folder of a run.
+
+    Args:
+      name: of the run.
+      evaluation: name of the one that is told, below `eval`; where it is not there, the run's first.
 
     Raises:
-      UsageError: there is no run.
+      UsageError: there is no run. VidrecError: one of its files is damaged.
     """
     folder = Path(workdir)
-    recognizer = load(folder)
-    metrics = read_metrics(folder / "metrics.jsonl")
-    where = next(iter(evaluation_folders(folder)), folder / "eval")
-    evaluation = read_evaluation(where) if (where / "scores.npz").is_file() else None
+    recognizer, metrics = load(folder), read_metrics(folder / "metrics.jsonl")
+    found = evaluation_folders(folder)
+    if found:
+        where = folder / "eval" / evaluation if folder / "eval" / evaluation in found else found[0]
+        scores = read_evaluation(where)
+        written = read_json(where / "results.json")
+        result = {"step": recognizer.step} | {key: written[key] for key in _HOW if key in written} | scores.metrics()
+        return Run(name, recognizer, metrics, card.last(folder), result, scores)
     in_training = [row for row in metrics if row["kind"] == "eval"]
-    result = evaluation.metrics() if evaluation else (in_training[-1] if in_training else {})
-    told = where / "results.json"
-    if evaluation and told.is_file():
-        written = json.loads(told.read_text(encoding="utf-8"))
-        result = {"step": recognizer.step} | {key: written[key] for key in _HOW if key in written} | result
-    return Run(name, recognizer, metrics, card.last(folder), result, evaluation)
+    return Run(name, recognizer, metrics, card.last(folder), in_training[-1] if in_training else {}, None)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The results of an evaluation; raises VidrecError where they are damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise VidrecError(f"{path} is damaged ({error}); run `vidrec eval` again") from error
 
 
 def remarks(runs: Sequence[Run]) -> list[str]:
-    """What makes the results of runs less than comparable."""
-    told = [
+    """What is not there, and what makes the results of runs less than comparable."""
+    told = [f"{run.name} has no metrics.jsonl: there are no curves of its training." for run in runs if not run.metrics]
+    told += [f"{run.name} has no card.json: what it was made of is not told." for run in runs if not run.card]
+    told += [
         f"{run.name} was not evaluated by itself: its row is the last evaluation in training, of one view of each "
         "video, and it has no confusion matrix."
         for run in runs
-        if run.evaluation is None
+        if run.evaluation is None and run.result
     ]
     told += [
         f"{run.name} was evaluated at step {run.result['step']}; its newest checkpoint is of {run.recognizer.step}."
