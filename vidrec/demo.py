@@ -19,7 +19,9 @@ from vidrec.eval.evaluate import make_evaluator
 from vidrec.eval.scores import Evaluation
 from vidrec.inspect import page
 from vidrec.inspect.results import evaluate_run
-from vidrec.inspect.run_report import Fact, Run, read_run, write_report
+from vidrec.inspect.run_folder import Run, read_run
+from vidrec.inspect.run_report import write_report
+from vidrec.inspect.run_tables import Fact
 from vidrec.models.registry import model_fields
 from vidrec.progress import Progress
 from vidrec.train.loop import train

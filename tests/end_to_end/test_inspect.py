@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import av
 import flax.linen as nn
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from tests.inspect.objects import RESNET
 from tests.quick import jit
 from vidrec import config as configuration
 from vidrec.config import base
-from vidrec.data.video import read_video
+from vidrec.data.video import read_video, write_mp4
 from vidrec.errors import UsageError
 from vidrec.inspect.looking import drawn_over
 from vidrec.train.checkpoint import Checkpoints, Snapshot
@@ -143,3 +144,27 @@ def test_a_network_of_another_kind_has_plain_frames(run, video_list):
     np.testing.assert_array_equal(drawn_over(network, clip), clip.repeat(8, 1).repeat(8, 2))
     with pytest.raises(UsageError, match="there is no look at a Net: it is neither ResNet nor transformer"):
         vidrec.inspect.overlay_of(network, video_list / "clip00.mp4")
+
+
+def test_videos_that_are_hardly_any(run, video_list, capsys, tmp_path):
+    """One frame is a clip that stands still; sound alone, or what is no video at all, is told in a sentence."""
+    write_mp4(tmp_path / "one.mp4", read_video(video_list / "clip00.mp4").array()[:1], fps=8)
+    network = vidrec.load(run)
+    assert (network.clip(tmp_path / "one.mp4") == network.clip(tmp_path / "one.mp4")[:1]).all()
+    assert vidrec.inspect.overlay_of(network, tmp_path / "one.mp4").shape == (4, 128, 128, 3)
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (tmp_path / "page.mp4").write_text("<html>gone</html>")
+    command = ("--workdir", run, "--what", "cam", "--out", tmp_path / "looks")
+    for name, sentence in (("sound.mp4", "sound.mp4 holds no video stream"), ("page.mp4", "page.mp4")):
+        status, out, err = call(capsys, "inspect", tmp_path / name, *command)
+        assert (status, out) == (1, "")
+        assert sentence in err
+        assert len(err.splitlines()) == 1
+    status, _, err = call(capsys, "inspect", video_list / "clip00.mp4", *command, "--workdir", tmp_path / "nowhere")
+    assert (status, f"there is no run in {tmp_path / 'nowhere'}" in err) == (2, True)
+    assert not (tmp_path / "looks").exists()
