@@ -128,8 +128,9 @@ def test_a_network_without_attention_says_what_it_has():
         vidrec.inspect.attention(*tsn, jnp.zeros((1, 4, 8, 8, 3)))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:treescope")
 def test_treescope_shows_names_and_shapes(direcformer):
-    """As a notebook prints maps where treescope is switched on."""
+    """As a notebook prints maps where treescope, which comes with flax, is switched on."""
     treescope = pytest.importorskip("treescope")
     maps = vidrec.inspect.attention(*direcformer, jnp.zeros((1, 3, HEIGHT, WIDTH, 3)))
     text = treescope.render_to_text(maps)
