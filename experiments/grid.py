@@ -8,6 +8,7 @@ A point that stands there is not run again. All networks see the same videos (`v
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from experiments.training import train_small
 from vidrec import config as configuration
@@ -47,7 +48,19 @@ def accuracy(folder: Path) -> Measures:
     return measures
 
 
-def toy_records(out: Path, size: int) -> Path:
+class Videos(NamedTuple):
+    """Toy videos.
+
+    Attributes:
+      name: part of a result's name.
+      make: folder, size in pixels -> folder of records.
+    """
+
+    name: str
+    make: Callable[[Path, int], Path]
+
+
+def benchmark_records(out: Path, size: int) -> Path:
     """Draws and converts the videos of the benchmark level; returns the folder of records."""
     with Progress("drawing videos", 0) as progress:
         made = make_toy(out / f"videos-{size}", level="benchmark", size=size, progress=progress)
@@ -57,6 +70,9 @@ def toy_records(out: Path, size: int) -> Path:
             "list", out / f"videos-{size}", made["annotations"], records, name="toy", short_side=0, progress=progress
         )
     return records
+
+
+BENCHMARK = Videos("benchmark", benchmark_records)
 
 
 class Row(NamedTuple):
@@ -94,7 +110,7 @@ class Study(NamedTuple):
       measure: of the measures of `ask`, that which toy rows are compared by; the paper's are by top1.
       ask: folder of a run -> measures, shares of 1.
       overrides: of the toy recipes of all rows.
-      videos: folder, size -> folder of records of toy videos.
+      videos: that the toys are trained and tested on.
     """
 
     title: str
@@ -105,7 +121,7 @@ class Study(NamedTuple):
     measure: str = "pairs"
     ask: Callable[[Path], Measures] = accuracy
     overrides: tuple[str, ...] = ()
-    videos: Callable[[Path, int], Path] = toy_records
+    videos: Videos = BENCHMARK
 
 
 class Scale(NamedTuple):
@@ -130,16 +146,38 @@ SCALES = {
 
 
 class Point(NamedTuple):
-    """One training: a recipe, completed, and a seed."""
+    """One training: a recipe, completed, the videos it is trained on ("": its own data), and a seed."""
 
     spec: str
-    config: ConfigDict
+    config: FrozenConfigDict
+    videos: str
     seed: int
 
     @property
     def key(self) -> str:
-        """Names it among the results, and its run's folder."""
-        return f"{slug(Path(self.spec).name)}-{configuration.fingerprint(self.config)}-seed{self.seed}"
+        """Names it among the results, and its run's folder: what its configuration adds to the defaults is in it."""
+        path, _, args = self.spec.partition(":")
+        own = hashlib.sha256(json.dumps(own_fields(self.config), sort_keys=True).encode()).hexdigest()[:8]
+        return slug(f"{Path(path).stem} {args} {self.videos} {own} seed{self.seed}")
+
+
+def own_fields(config: FrozenConfigDict) -> dict[str, Any]:
+    """The fields that are not as they would be without the recipe, so that a new field of vidrec's changes nothing."""
+    defaults = configuration.to_dict(configuration.base())
+    defaults["model"] |= model_fields(config.model.name)
+    defaults["task"] |= task_fields(config.task.name)
+    return {
+        f"{section}.{field}": value
+        for section, fields in configuration.to_dict(config).items()
+        if isinstance(fields, dict)
+        for field, value in fields.items()
+        if (section, field) != ("data", "records") and value != plain(defaults[section].get(field))
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    return list(map(plain, value)) if isinstance(value, tuple) else value
 
 
 def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
@@ -148,7 +186,12 @@ def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
     spec = f"{study.recipe}:{','.join(filter(None, ('toy' if scale.size else study.dataset, args)))}"
     overrides = (*study.overrides, *scale.overrides, *row.overrides) if scale.size else ()
     config = configuration.load(spec, overrides, model_fields=model_fields, task_fields=task_fields)
-    return Point(spec, ConfigDict(config.to_dict()), seed)
+    return Point(spec, config, study.videos.name if scale.size else "", seed)
+
+
+def measured_by(study: Study, scale: Scale) -> str:
+    """The measure by which rows are compared."""
+    return study.measure if scale.size else "top1"
 
 
 class Results:
@@ -178,12 +221,12 @@ def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out:
     for name, row in study.rows.items():
         for seed in seeds:
             one = point(study, row, scale, seed)
-            if study.measure in (results.measures(one.key) or {}):
+            if measured_by(study, scale) in (results.measures(one.key) or {}):
                 continue
             if records is None:
-                records = study.videos(out, scale.size) if scale.size else Path(one.config.data.records)
+                records = study.videos.make(out, scale.size) if scale.size else Path(one.config.data.records)
             print(f"\n{study.title}: {name}, seed {seed} ({one.spec})", file=sys.stderr, flush=True)
-            folder = train_small(one.config, out / "runs" / one.key, records, seed=seed)
+            folder = train_small(ConfigDict(one.config.to_dict()), out / "runs" / one.key, records, seed=seed)
             results.add(one, study.ask(folder))
 
 
@@ -215,12 +258,13 @@ class Verdict(NamedTuple):
 def values(study: Study, scale: Scale, results: Results) -> dict[str, dict[int, float]]:
     """Of each row and seed the measure, in percent, as far as there are results."""
     found: dict[str, dict[int, float]] = {}
+    measure = measured_by(study, scale)
     for name, row in study.rows.items():
         found[name] = {}
         for seed in range(max(T)):
             measured = results.measures(point(study, row, scale, seed).key) or {}
-            if study.measure in measured:
-                found[name][seed] = 100 * measured[study.measure]
+            if measure in measured:
+                found[name][seed] = 100 * measured[measure]
     return found
 
 
@@ -237,7 +281,7 @@ def verdicts(study: Study, found: dict[str, dict[int, float]]) -> Iterator[Verdi
 def text(study: Study, scale: Scale, results: Results) -> str:
     """The table beside the paper's, and the claims, as Markdown."""
     found = values(study, scale, results)
-    lines = [f"### {study.title}", "", f"| row | paper | here: {study.measure.replace('_', ' ')}, % | seeds |"]
+    lines = [f"### {study.title}", "", f"| row | paper | here: {measured_by(study, scale)}, % | seeds |"]
     lines.append("| --- | ---: | ---: | ---: |")
     for name, row in study.rows.items():
         measured = list(found[name].values())

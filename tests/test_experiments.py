@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from experiments import grid, regress
 from experiments.grid import SCALES, Claim, Results, Row, Study
-from vidrec.config import sweep
+from vidrec.config import base, sweep
 
 STUDIES = [(paper, name) for paper in regress.PAPERS for name in regress.studies_of(paper)]
 
@@ -59,6 +60,28 @@ def test_results_are_kept_and_found_again(tmp_path):
     found = Results(tmp_path / "results.jsonl")
     assert found.measures(one.key) == {"pairs": 0.75, "top1": 0.5}
     assert grid.values(study, SCALES["cpu"], found)["STM"] == {1: 75.0}
-    other = grid.point(study, study.rows["STM"], SCALES["gpu"], 1)
-    assert found.measures(other.key) is None
+    for other in (
+        grid.point(study, study.rows["STM"], SCALES["gpu"], 1),
+        grid.point(study._replace(videos=study.videos._replace(name="others")), study.rows["STM"], SCALES["cpu"], 1),
+        grid.point(study._replace(overrides=("--config.optim.lr=0.5",)), study.rows["STM"], SCALES["cpu"], 1),
+    ):
+        assert found.measures(other.key) is None
     assert "| STM | 49.2 | 75.0 | 1 |" in grid.text(study, SCALES["cpu"], found)
+
+
+def test_a_result_is_found_when_vidrec_has_a_new_field(monkeypatch):
+    """What a recipe says counts, not the defaults that stand beside it."""
+    study = regress.studies_of("stm")["modules"]
+    one = grid.point(study, study.rows["STM"], SCALES["cpu"], 0)
+    before, config = one.key, ConfigDict(one.config.to_dict())
+
+    def more() -> ConfigDict:
+        grown = base()
+        grown.train.fresh = 0
+        return grown
+
+    monkeypatch.setattr("vidrec.config.base", more)
+    config.train.fresh = 0
+    assert one._replace(config=FrozenConfigDict(config)).key == before
+    config.train.fresh = 1
+    assert one._replace(config=FrozenConfigDict(config)).key != before

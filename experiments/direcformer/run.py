@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.grid import Claim, Measures, Row, Study, accuracy, main
+from experiments.grid import Claim, Measures, Row, Study, Videos, accuracy, main
 from vidrec.data import toy_draw
 from vidrec.data.convert import convert
 from vidrec.data.toy import FPS, HOLD
@@ -106,7 +106,7 @@ STUDIES = {
         measure="OrderAcc, sign",
         ask=order,
         overrides=LENGTH,
-        videos=forward_records,
+        videos=Videos("forward", forward_records),
     ),
 }
 
