@@ -44,8 +44,8 @@ by_distance
 # %% [markdown]
 # ## In a network
 #
-# With drawn weights it does not know any order: its OrderAcc is about chance. `python -m experiments.order_tempo`
-# trains one that does.
+# With drawn weights it does not know any order: its OrderAcc is about chance.
+# `python -m experiments.direcformer.run --study order` trains some that do.
 
 # %%
 model = vidrec.create_model(
