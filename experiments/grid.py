@@ -300,7 +300,7 @@ def main(studies: dict[str, Study], folder: Path, argv: Sequence[str] | None = N
     parser = argparse.ArgumentParser(description="The paper's tables on toy videos; goes on where it was.")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="paper: its own recipe and data")
     parser.add_argument("--study", choices=studies, action="append", help="one of them; may be given several times")
-    parser.add_argument("--seeds", type=int, help="how many (default: of the scale)")
+    parser.add_argument("--seeds", type=int, choices=range(1, max(T) + 1), help="how many (default: of the scale)")
     parser.add_argument("--out", type=Path, default=Path("runs/papers"), help="folder of videos and runs")
     parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
     args = parser.parse_args(argv)

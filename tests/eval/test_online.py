@@ -23,7 +23,7 @@ from vidrec.eval.predict import Recognizer
 from vidrec.inspect.online_results import SHARES, online_run, taken_frames, watch_all
 
 # What each network knows of a frame alone.
-KEPT = {"tsn": "stem to stage 3", "ttsn-tsn": "stem to stage 3", "tdn": "", "direcformer": ""}
+KEPT = {"tsn": "stem to stage 3", "ttsn-tsn": "stem to stage 3", "tcm": "stem", "tdn": "", "direcformer": ""}
 
 
 def noise(count: int, side: int = 16) -> np.ndarray:

@@ -15,7 +15,7 @@ from vidrec.errors import UsageError, VidrecError
 from vidrec.files import write_json
 from vidrec.interop import safetensors as writing
 from vidrec.interop.export import export, load_artifact
-from vidrec.interop.model_card import write_model_card
+from vidrec.interop.model_card import evaluations, write_model_card
 from vidrec.interop.torch import to_torch
 from vidrec.train import card as run_card
 
@@ -71,7 +71,7 @@ def test_weights_that_would_not_come_back_are_not_written(recognizer, tmp_path, 
 
 def test_the_model_card_tells_what_the_run_knows(recognizer, tmp_path):
     exported = export(recognizer, tmp_path / "w.safetensors", "safetensors")
-    text = write_model_card(exported, tmp_path).read_text()
+    text = write_model_card(exported, run_card.last(tmp_path), evaluations(tmp_path)).read_text()
     assert text.startswith("# stm_resnet18, step 3\n")
     assert "its weights were imported" in text
     assert "not evaluated" in text
@@ -86,16 +86,16 @@ def test_the_model_card_tells_what_the_run_knows(recognizer, tmp_path):
     run_card.add(tmp_path, start)
     write_json(tmp_path / "eval.json", {})
     (tmp_path / "metrics.jsonl").write_text('{"kind": "eval", "top1": 0.75, "videos": 12}\n')
-    text = write_model_card(exported, tmp_path).read_text()
+    text = write_model_card(exported, run_card.last(tmp_path), evaluations(tmp_path)).read_text()
     for told in ("26 of split train", "8 steps of 8 clips", "jax 0.12", "top1 0.7500 on 12 videos, one view each."):
         assert told in text
     (tmp_path / "eval").mkdir()
     result = {"top1": 0.5, "videos": 12, "split": "test", "step": 7, "clips": 10, "crops": 3}
     write_json(tmp_path / "eval" / "results.json", result)
     told = "top1 0.5000 on 12 videos of split test, at step 7, 10 x 3 views each."  # not that of the file, step 3
-    assert told in write_model_card(exported, tmp_path).read_text()
+    assert told in write_model_card(exported, run_card.last(tmp_path), evaluations(tmp_path)).read_text()
     (tmp_path / "eval" / "stm30").mkdir()
     write_json(tmp_path / "eval" / "stm30" / "results.json", {**result, "digest": "f0", "protocol": "stm30"})
-    text = write_model_card(exported, tmp_path).read_text()
+    text = write_model_card(exported, run_card.last(tmp_path), evaluations(tmp_path)).read_text()
     assert told in text
     assert "of split test (digest f0), at step 7, 10 x 3 views each, protocol stm30." in text

@@ -64,6 +64,7 @@ def test_an_argument_behind_the_recipe_is_refused(recipe):
         (["--seeds", "0"], "--seeds is 0"),
         (["--launch", "queued"], "--launch and --topology go together"),
         (["--launch", "queued", "--topology", "v5e:4x4", "--list"], "choose one"),
+        (["--list"], "--list has no use for --workdir"),
         (["--config.train.stps=3"], "did you mean 'steps'"),
     ],
 )

@@ -88,7 +88,7 @@ def add_sweep(verbs: Any) -> None:
         "--config configs/stm.py --table modules --seeds 3 --workdir runs/stm",
     )  # fmt: skip
     add_config(parser)
-    parser.add_argument("--workdir", required=True, help="folder of the runs: one of each row and seed")
+    parser.add_argument("--workdir", help="folder of the runs: one of each row and seed")
     parser.add_argument("--table", action="append", default=[], help="title, or its beginning (default: all); repeats")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each row (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="train nothing, list the trainings")
@@ -103,6 +103,8 @@ def _sweep(args: argparse.Namespace) -> tuple[Any, str]:
         raise UsageError("--launch and --topology go together: the one says how, the other on what")
     if args.launch and args.list:
         raise UsageError("--list and --launch both train nothing: choose one")
+    if args.list == bool(args.workdir):
+        raise UsageError("--list has no use for --workdir" if args.list else "say by --workdir where the runs go")
     todo = points(args.config, args.overrides, tables=args.table, seeds=args.seeds)
     if args.list:
         return [point._asdict() for point in todo], "\n".join(f"{p.config}  {' '.join(p.overrides)}" for p in todo)

@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from vidrec.cli.shared import add_verb, as_json
@@ -25,7 +26,7 @@ def add_predict(verbs: Any) -> None:
     parser.add_argument(
         "--overlay",
         metavar="FILE",
-        help="of one video: .gif, .webp or .mp4 of the clip, with what the network looks at",
+        help="of one video: .gif, .webp, .png or .mp4 of the clip, with what the network looks at",
     )
     online = parser.add_argument_group("frame by frame")
     online.add_argument("--online", action="store_true", help="a line for every frame of one video, as it comes")
@@ -45,13 +46,14 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
     for flag in ("every", "size"):
         if getattr(args, flag) is not None:
             raise UsageError(f"--{flag} has no effect without --online")
-    from vidrec.eval.predict import Recognizer, list_videos, load
+    from vidrec.eval.predict import list_videos, load
     from vidrec.interop.export import load_artifact
 
     files = list_videos(args.videos)
     if args.overlay:
         _check_overlay(args.overlay, len(files))
-    recognizer = load_artifact(args.artifact) if args.artifact else load(args.workdir)
+    network = None if args.artifact else load(args.workdir)
+    recognizer = network or load_artifact(args.artifact)
     rows, lines, bad = [], [], 0
     for file in files:
         try:
@@ -68,10 +70,10 @@ def _predict(args: argparse.Namespace) -> tuple[Any, str]:
     if bad:
         print(as_json(rows) if args.json else "\n".join(lines), flush=True)
         raise VidrecError(f"{bad} of {len(files)} videos could not be read")
-    if args.overlay and isinstance(recognizer, Recognizer):
+    if args.overlay and network:
         from vidrec.inspect.looking import overlay_of, write_film
 
-        write_film(args.overlay, overlay_of(recognizer, files[0]))
+        write_film(args.overlay, overlay_of(network, files[0]))
         lines.append(f"Drawn: {args.overlay}")
     return rows, "\n".join(lines)
 
@@ -163,14 +165,20 @@ def add_export(verbs: Any) -> None:
 def _export(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.eval.predict import load
     from vidrec.interop.export import export
-    from vidrec.interop.model_card import write_model_card
+    from vidrec.interop.model_card import evaluations, write_model_card
+    from vidrec.train.card import last
 
     size = None
     if args.frame_size is not None:
         width, height = _size("--frame-size", args.frame_size)
         size = height, width
-    exported = export(load(args.workdir, step=args.step), args.out, args.format, frame_size=size)
-    card = write_model_card(exported, args.workdir)
+    workdir = Path(args.workdir)
+    told = (
+        last(workdir),
+        evaluations(workdir),
+    )  # before a file is written
+    exported = export(load(workdir, step=args.step), args.out, args.format, frame_size=size)
+    card = write_model_card(exported, *told)
     text = f"Wrote {exported.path}, {_checked(exported.card)}, {exported.path}.json and {card}."
     return {"out": args.out, **exported.card}, text
 

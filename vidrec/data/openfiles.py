@@ -61,10 +61,11 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDONLY)
+        self._close = os.close  # at the interpreter's end `os` is gone before this file
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
+            self._close(self.descriptor)
 
 
 def allow_files(count: int) -> None:

@@ -13,6 +13,8 @@ from vidrec.errors import UsageError
 
 Mode = Literal["train", "val", "test", "twice"]
 Short = Literal["first", "loop", "clamp"]
+DENSE_SPAN = 64
+"""Frames that a clip of dense sampling is taken from."""
 
 
 def segment_indices(
@@ -65,7 +67,7 @@ def dense_indices(
     num_segments: int,
     *,
     clips: int = 1,
-    span: int = 64,
+    span: int = DENSE_SPAN,
     rng: np.random.Generator | None = None,
 ) -> Int[np.ndarray, " clip"]:
     """T frames spread over a window of `span` frames (Kinetics), numbers taken modulo the video's length.

@@ -180,9 +180,9 @@ def make_evaluator(
 
 
 def one_view(config: FrozenConfigDict) -> FrozenConfigDict:
-    """The configuration with one clip of each video, and its centre."""
+    """The configuration with one clip of each video, which no draw decides on, and its centre."""
     changed = ConfigDict(config.to_dict())  # a copy: ConfigDict(config) would share its sections
     changed.eval.update(clips=1, crops=1, full_resolution=False)
-    if changed.eval.sampling == "twice":
+    if changed.eval.sampling in ("twice", "random"):
         changed.eval.sampling = "test"
     return FrozenConfigDict(changed)

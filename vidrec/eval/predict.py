@@ -24,6 +24,7 @@ from vidrec.data.feed import normalize
 from vidrec.data.images import Frame, resize
 from vidrec.data.video import read_video
 from vidrec.errors import UsageError, VidrecError
+from vidrec.eval.evaluate import one_view
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.start import build_model, find_checkpoints
 from vidrec.train.state import Network, initial_variables
@@ -72,10 +73,10 @@ class Recognizer:
     @cached_property
     def spec(self) -> ClipSpec:
         """How a clip is made of a video."""
-        return ClipSpec.from_config(self.config, self.model.num_frames, self.model.clip_length)
+        return ClipSpec.from_config(one_view(self.config), self.model.num_frames, self.model.clip_length)
 
     def clip(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "t s s 3"]:
-        """The test clip of a video file, or of its frames: segment centres, centre crop."""
+        """The clip of a video file, or of its frames, that an evaluation with one view sees."""
         return clip_of(video, self.spec)
 
     def predict(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> Prediction:

@@ -96,6 +96,7 @@ def drawn_over(recognizer: Recognizer, clip: UInt8[np.ndarray, "t s s 3"]) -> UI
 def write_film(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"]) -> None:
     """Writes frames as .gif, .webp, .png (animated) or .mp4, by rename; raises UsageError for another ending."""
     ending = film_ending(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     if ending == "mp4":
         height, width = frames.shape[1] % 2, frames.shape[2] % 2  # H.264 has even sides
         write_mp4(path, np.pad(frames, ((0, 0), (0, height), (0, width), (0, 0)), mode="edge"), FPS)

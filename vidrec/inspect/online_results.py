@@ -9,8 +9,10 @@ from typing import Any, Unpack
 import jax
 import numpy as np
 
+from vidrec.data.clips import ClipSpec
 from vidrec.data.images import Frame
 from vidrec.data.records import TFRecordSource
+from vidrec.data.sampling import DENSE_SPAN
 from vidrec.data.tfrecord import BadRecord
 from vidrec.errors import VidrecError
 from vidrec.eval.online import Latencies, Online, check_every
@@ -68,11 +70,19 @@ def online_run(
     run = open_run(workdir, step=step, **choices)
     online = Online(run.recognizer)
     found = watch_all(online, run.source, every, show=is_lead())
-    kept = {"kept": online.halves.kept, "device": jax.local_devices()[0].device_kind}
-    result = run.facts(workdir) | {"every": every} | online_counts(found) | kept
+    learned = frames_apart(run.recognizer.spec, float(np.median(run.source.num_frames)))
+    taken = {"every": every, "every_in_training": round(learned, 2)}
+    where = {"kept": online.halves.kept, "device": jax.local_devices()[0].device_kind}
+    result = run.facts(workdir) | taken | online_counts(found) | where
     folder = results_folder(workdir, out)
     write_results(folder, "online", result)
     return result, f"{online_text(result)}\nResults: {folder / 'online.json'}"
+
+
+def frames_apart(spec: ClipSpec, num_frames: float) -> float:
+    """How far apart, in frames, the neighbouring frames of a clip are where it is cut from a video of that length."""
+    span = {"dense": float(DENSE_SPAN), "strided": float(spec.stride * spec.frames)}.get(spec.sampling, num_frames)
+    return span / spec.frames
 
 
 def watch_all(online: Online, source: TFRecordSource, every: int, *, show: bool = False) -> Watched:
@@ -148,6 +158,9 @@ def online_text(result: dict[str, Any]) -> str:
         lines.append(f"Not counted, unreadable: {result['unreadable']}")
     lines.append("Seen       " + "".join(f"{share:>6}%" for share in result["top1_by_share"]))
     lines.append("Top-1      " + "".join(f"{accuracy:7.3f}" for accuracy in result["top1_by_share"].values()))
+    if (learned := max(round(result["every_in_training"]), 1)) != result["every"]:
+        told = f"about {result['every_in_training']:.1f} apart in training, here {result['every']}"
+        lines.append(f"Neighbouring frames of a clip were {told}: --every {learned} takes them as they were learned")
     delays = ", ".join(f"{name} {value:.1f} ms" for name, value in result["latency_ms"].items())
     kept = result["kept"] or "nothing, windows are computed whole"
     return "\n".join([*lines, f"From a frame to its scores on {result['device']}: {delays}; kept of a frame: {kept}"])

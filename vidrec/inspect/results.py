@@ -1,4 +1,4 @@
-"""Evaluates a run and writes what there is to see: scores, tables, pictures; and counts saved scores again."""
+"""Evaluates a run and writes what there is to see: scores, tables, pictures."""
 
 import csv
 import io
@@ -32,6 +32,7 @@ from vidrec.inspect.prepared import (
 )
 from vidrec.inspect.render import confusion_csv, confusion_png
 
+_TOLD = 5  # classes, and pairs of them, in the text for a terminal
 VIEWS = ("clips", "crops", "sampling", "full_resolution", "average")  # fields of config.eval
 
 
@@ -171,7 +172,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     )
     if path is None:
         below = evaluation_folders(folder)
-        hint = f"give {' or '.join(map(str, below))}" if below else "give a folder that `vidrec eval` wrote, or a run's"
+        hint = f"give {' or '.join(map(str, below))}" if below else f"run `vidrec eval --workdir {folder}` first"
         raise UsageError(f"there are no scores in {folder}: {hint}")
     try:
         with open(path, "rb") as data, np.load(data) as file:
@@ -240,9 +241,10 @@ def evaluation_text(evaluation: Evaluation, result: dict[str, Any], folder: Path
     if evaluation.unreadable:
         lines.append(f"Not counted, unreadable: {', '.join(evaluation.unreadable)}")
     present = [row for row in evaluation.per_class() if row[1]]
-    for name, videos, accuracy in sorted(present, key=lambda row: row[2])[:5]:
+    lines.append(f"Weakest of {len(present)} classes:" if len(present) > _TOLD else "Each class:")
+    for name, videos, accuracy in sorted(present, key=lambda row: row[2])[:_TOLD]:
         lines.append(f"  {accuracy:6.1%} of {videos:5d}  {name}")
-    lines += [f"  {line}" for line in confused_lines(evaluation)[:5]]
+    lines += [f"  {line}" for line in confused_lines(evaluation)[:_TOLD]]
     if folder:
         lines.append(f"Scores, tables and pictures: {folder}")
     return "\n".join(lines)

@@ -6,10 +6,9 @@ from collections.abc import Container, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from vidrec.data.clips import ClipSpec, EvalReader
+from vidrec.data.clips import EvalReader
 from vidrec.data.records import TFRecordSource
 from vidrec.errors import VidrecError
-from vidrec.eval.evaluate import one_view
 from vidrec.eval.predict import Recognizer
 from vidrec.eval.scores import Evaluation
 from vidrec.inspect.looking import FPS, default_look, drawn_over
@@ -68,8 +67,7 @@ def as_seen(recognizer: Recognizer, source: TFRecordSource, record: int) -> byte
 
 def reader_of(recognizer: Recognizer, source: TFRecordSource) -> EvalReader:
     """Reads the one clip that stands for a whole video."""
-    model = recognizer.model
-    spec = ClipSpec.from_config(one_view(recognizer.config), model.num_frames, model.clip_length)
+    spec = recognizer.spec
     return EvalReader(source, spec, 1, 1)
 
 

@@ -1,13 +1,12 @@
 """The card of an exported network for people: what it is, what it was trained on, how good it is, how to use it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vidrec.files import atomic_write
 from vidrec.inspect.results import evaluation_folders
+from vidrec.inspect.run_folder import read_results
 from vidrec.interop.export import Exported
-from vidrec.train import card as run_card
 from vidrec.train.report import read_metrics
 
 _USE = {
@@ -23,23 +22,18 @@ weights = load_file("{file}")   # torch's names and axes; a checkpoint again: vi
 _MOST_CLASSES = 40
 
 
-def write_model_card(exported: Exported, workdir: str | Path) -> Path:
-    """Writes the card beside an exported file, as FILE.md; returns its path.
-
-    Args:
-      workdir: of the run, whose own card and last evaluation it tells of.
-    """
+def write_model_card(exported: Exported, start: dict[str, Any] | None, found: list[dict[str, Any]]) -> Path:
+    """Writes the card beside an exported file, as FILE.md; returns its path. For arguments see `model_card`."""
     path = exported.path.with_name(f"{exported.path.name}.md")
-    start = run_card.last(Path(workdir))
     with atomic_write(path) as file:
-        file.write(model_card(exported, start, evaluations(Path(workdir))).encode())
+        file.write(model_card(exported, start, found).encode())
     return path
 
 
 def evaluations(workdir: Path) -> list[dict[str, Any]]:
     """{"split", "top1", ...} by `vidrec eval`, also by protocols; else by the last evaluation in training, if any."""
     if found := evaluation_folders(workdir):
-        return [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in found]
+        return [read_results(folder / "results.json") for folder in found]
     return [row for row in read_metrics(workdir / "metrics.jsonl") if row.get("kind") == "eval"][-1:]
 
 
@@ -47,7 +41,7 @@ def model_card(exported: Exported, start: dict[str, Any] | None, found: list[dic
     """The text, in Markdown.
 
     Args:
-      start: of the run's card (`vidrec.train.card`); None for weights that come from elsewhere.
+      start: last entry of the run's card (`vidrec.train.card.last`); None for weights that come from elsewhere.
       found: as of `evaluations`.
     """
     card = exported.card

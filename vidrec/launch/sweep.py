@@ -39,6 +39,7 @@ class Point(NamedTuple):
       config: recipe, as FILE:arg.
       overrides: --config.section.field=value.
       name: of its folder.
+      fingerprint: of its configuration.
       also: arguments of other rows that are the same training.
     """
 
@@ -46,6 +47,7 @@ class Point(NamedTuple):
     config: str
     overrides: tuple[str, ...]
     name: str
+    fingerprint: str
     also: tuple[str, ...] = ()
 
 
@@ -72,14 +74,12 @@ def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] 
     trainings: dict[str, Point] = {}
     for title, args in found.items():
         for arg, seed in product(args if title.startswith(tuple(tables) or "") else (), range(seeds)):
-            point = Point(title, f"{path}:{arg}", (*overrides, f"--config.seed={seed}"), f"{slug(arg)}-seed{seed}")
-            config = configuration.load(
-                point.config, point.overrides, model_fields=model_fields, task_fields=task_fields
-            )
-            training = configuration.fingerprint(config)
-            first = trainings.setdefault(training, point)
+            spec, own = f"{path}:{arg}", (*overrides, f"--config.seed={seed}")
+            config = configuration.load(spec, own, model_fields=model_fields, task_fields=task_fields)
+            point = Point(title, spec, own, f"{slug(arg)}-seed{seed}", configuration.fingerprint(config))
+            first = trainings.setdefault(point.fingerprint, point)
             if first.name != point.name and arg not in first.also:
-                trainings[training] = first._replace(also=(*first.also, arg))
+                trainings[point.fingerprint] = first._replace(also=(*first.also, arg))
     return list(trainings.values())
 
 
