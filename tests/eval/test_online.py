@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import shutil
 import sys
 import weakref
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,13 +17,16 @@ from tests.end_to_end.runs import damage
 from tests.eval.recognizers import drawn, fresh, save
 from tests.models.families import CLASSES, IMAGE_SIZE, make
 from vidrec.cli import main
+from vidrec.data.clips import ClipSpec
 from vidrec.data.records import open_records
+from vidrec.data.video import read_raw
 from vidrec.errors import VidrecError
 from vidrec.eval.halves import halve
 from vidrec.eval.online import Latencies, Online
 from vidrec.eval.predict import Recognizer
-from vidrec.inspect.online_results import SHARES, online_run, taken_frames, watch_all
+from vidrec.inspect.online_results import SHARES, frames_apart, online_run, taken_frames, watch_all
 
+STATM = Path("/proc/self/statm")
 # What each network knows of a frame alone.
 KEPT = {"tsn": "stem to stage 3", "ttsn-tsn": "stem to stage 3", "tcm": "stem", "tdn": "", "direcformer": ""}
 
@@ -116,6 +121,38 @@ def test_a_long_stream_takes_no_more_than_a_short_one(online):
         if moment.frame == 700:
             break
     assert held[20] == held[700]
+
+
+class Pixels(io.RawIOBase):
+    """A pipe through which so many bytes come."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def read(self, size: int = -1) -> bytes:
+        taken = min(size, self.left)
+        self.left -= taken
+        return bytes(taken)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STATM.exists(), reason="the memory of this process is read from Linux's /proc")
+def test_the_process_grows_no_more_in_a_long_stream(online):
+    """Nor by what JAX does not know of: of 20,000 frames of 64 x 48 pixels, 184 MB, nothing stays."""
+    held = {}
+    for moment in online.watch(read_raw(Pixels(20_000 * 64 * 48 * 3), 64, 48)):
+        if moment.frame in (2_000, 19_999):
+            held[moment.frame] = int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert held[19_999] - held[2_000] < 4e6
+
+
+@pytest.mark.parametrize(
+    ("sampling", "stride", "apart"),
+    [("segment", 32, 30.0), ("even", 32, 30.0), ("dense", 32, 16.0), ("strided", 7, 7.0)],
+)
+def test_how_far_apart_frames_were_learned(sampling, stride, apart, tiny_config):
+    config = tiny_config(data__sampling=sampling, data__stride=stride)
+    assert frames_apart(ClipSpec.from_config(config, 4, 4), 120) == apart
 
 
 def test_frames_of_other_sizes_are_seen_as_by_predict(online, recognizer):
