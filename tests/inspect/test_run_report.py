@@ -39,7 +39,8 @@ def test_a_run_is_told_as_its_folder_has_it(runs, tmp_path):
     first, _ = runs
     result = report([first], clips=4)
     page = (first / "report.html").read_text(encoding="utf-8")
-    top1 = json.loads((first / "eval/results.json").read_text())["top1"]
+    counted = json.loads((first / "eval/results.json").read_text())
+    top1, (low, high) = counted["top1"], counted["intervals"]["top1"]
     assert result["runs"]["first"]["top1"] == top1
     assert f"Of 12 videos put into the right one of 2 classes: first {top1:.1%}." in page
     assert f'<td class="number" data-title="top-1, chance 50.0%">{top1:.1%}' in page
@@ -55,6 +56,8 @@ def test_a_run_is_told_as_its_folder_has_it(runs, tmp_path):
     for line in confused_lines(read_evaluation(first)):
         assert f"<li>{escape(line.strip())}</li>" in page
     assert '<td data-title="clips x crops">2 x 1, twice</td>' in page
+    assert f'<td data-title="top-1, 95 % interval">{low:.1%} to {high:.1%}</td>' in page
+    assert f'data-title="calibration error">{counted["ece"]:.3f}<' in page
 
 
 def test_clips_are_seen_with_what_the_network_looks_at(runs, video_list, tmp_path):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from vidrec import config as configuration
 from vidrec.eval.scores import Evaluation
+from vidrec.eval.statistics import calibration, share_interval
 from vidrec.inspect import page
 from vidrec.inspect.run_folder import Run
 from vidrec.train.state import count_parameters
@@ -43,6 +44,22 @@ def views_of(run: Run) -> str:
     return ", ".join([views, *details])
 
 
+def interval_of(run: Run) -> str:
+    """The 95 % interval of its top-1, Wilson's; nothing where there are no scores of single videos."""
+    if run.evaluation is None:
+        return ""
+    low, high = share_interval(run.evaluation.correct())
+    return f"{low:.1%} to {high:.1%}"
+
+
+def calibration_of(run: Run) -> float | None:
+    """Its expected calibration error; None where there are no scores of single videos."""
+    if run.evaluation is None:
+        return None
+    read = run.evaluation.read
+    return calibration(run.evaluation.scores[read], run.evaluation.labels[read]).error
+
+
 def results_table(runs: Sequence[Run], more: Sequence[Fact]) -> page.Table:
     """A row for each run."""
     count = len(runs[0].recognizer.classes)
@@ -56,6 +73,8 @@ def results_table(runs: Sequence[Run], more: Sequence[Fact]) -> page.Table:
             Fact(page.Column(title, ".1%", bar=True, level=level), lambda run, key=key: run.result.get(key))
             for key, (title, level) in keys.items()
         ),
+        Fact(page.Column("top-1, 95 % interval"), interval_of),
+        Fact(page.Column("calibration error", ".3f"), calibration_of),
         Fact(page.Column("clips x crops"), views_of),
         Fact(page.Column("steps", ",d"), lambda run: run.result.get("step", run.recognizer.step)),
         Fact(page.Column("parameters", ",d"), lambda run: count_parameters(run.recognizer.variables["params"])),
