@@ -101,7 +101,10 @@ def toy(arguments: ConfigDict) -> ConfigDict:
 
     if arguments.frames != 8 or arguments.depth != 50 or arguments.views != "30":
         raise UsageError("config argument toy has a recipe of its own; frames, depth and views do not apply")
-    return demo.get_config(arguments.network)
+    c = demo.get_config(arguments.network)
+    if arguments.network == "stm" and arguments.modules in ("cstm", "none"):
+        del c.model.reduction  # which is of CMM alone
+    return c
 
 
 def recipe(arguments: ConfigDict) -> ConfigDict:

@@ -101,6 +101,8 @@ def toy(arguments: ConfigDict) -> ConfigDict:
     for name, default in (("te", TE), ("fe", FE)):
         if arguments[name] != default:
             c.model[name] = counts(name, arguments[name])
+    if not any(c.model.fe):
+        del c.model.fe_init
     return c
 
 

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from experiments import grid, regress
 from experiments.grid import SCALES, Claim, Results, Row, Study
+from tests.configs.recipes import network
 from vidrec.config import base, sweep
 
 STUDIES = [(paper, name) for paper in regress.PAPERS for name in regress.studies_of(paper)]
@@ -44,7 +45,10 @@ def test_every_row_is_a_recipe_at_both_ends(paper, name):
     """Rows differ from each other, as toys and in the paper's recipe; claims are of rows that are there."""
     study = regress.studies_of(paper)[name]
     for scale in (SCALES["cpu"], SCALES["gpu"], SCALES["paper"]):
-        keys = [grid.point(study, row, scale, 0).key for row in study.rows.values()]
+        found = [grid.point(study, row, scale, 0) for row in study.rows.values()]
+        keys = [one.key for one in found]
+        for one in found:
+            network(one.config)  # refuses fields that have no effect
         rows = {(row.args, row.overrides if scale.size else ()) for row in study.rows.values()}
         assert len(set(keys)) == len(rows)
     assert {row for claim in study.claims for row in claim} <= study.rows.keys()
