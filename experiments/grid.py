@@ -260,11 +260,9 @@ def values(study: Study, scale: Scale, results: Results) -> dict[str, dict[int, 
     found: dict[str, dict[int, float]] = {}
     measure = measured_by(study, scale)
     for name, row in study.rows.items():
-        found[name] = {}
-        for seed in range(max(T)):
-            measured = results.measures(point(study, row, scale, seed).key) or {}
-            if measure in measured:
-                found[name][seed] = 100 * measured[measure]
+        one = point(study, row, scale, 0)
+        each = {seed: results.measures(one._replace(seed=seed).key) or {} for seed in range(max(T))}
+        found[name] = {seed: 100 * measures[measure] for seed, measures in each.items() if measure in measures}
     return found
 
 

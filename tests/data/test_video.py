@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.data.sound import write_sound
 from vidrec.data import images
 from vidrec.data.openfiles import Unreadable
 from vidrec.data.video import read_raw, read_video, write_mp4
@@ -205,12 +206,7 @@ def test_what_the_system_refuses_is_told_from_damage(tmp_path: Path):
 
 
 def test_sound_alone_is_refused(tmp_path: Path):
-    with av.open(str(tmp_path / "x.mp4"), "w") as container:
-        stream = container.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    write_sound(tmp_path / "x.mp4")
     with pytest.raises(VidrecError, match="holds no video stream"):
         read_video(tmp_path / "x.mp4")
 

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 
-import av
 import flax.linen as nn
 import jax
 import numpy as np
@@ -13,6 +12,7 @@ from ml_collections import FrozenConfigDict
 from PIL import Image
 
 import vidrec.inspect
+from tests.data.sound import write_sound
 from tests.end_to_end.test_use import call
 from tests.inspect.objects import RESNET
 from tests.quick import jit
@@ -152,12 +152,7 @@ def test_videos_that_are_hardly_any(run, video_list, capsys, tmp_path):
     network = vidrec.load(run)
     assert (network.clip(tmp_path / "one.mp4") == network.clip(tmp_path / "one.mp4")[:1]).all()
     assert vidrec.inspect.overlay_of(network, tmp_path / "one.mp4").shape == (4, 128, 128, 3)
-    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
-        stream = container.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    write_sound(tmp_path / "sound.mp4")
     (tmp_path / "page.mp4").write_text("<html>gone</html>")
     command = ("--workdir", run, "--what", "cam", "--out", tmp_path / "looks")
     for name, sentence in (("sound.mp4", "sound.mp4 holds no video stream"), ("page.mp4", "page.mp4")):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import vidrec
+from tests.data.sound import write_sound
 from tests.eval.recognizers import fresh, save
 from vidrec.cli import main
 from vidrec.data.video import write_mp4
@@ -54,12 +55,7 @@ def test_frames_of_8k_are_seen_as_small_ones(run, tmp_path):
 def test_a_bad_file_does_not_keep_the_others_from_being_told(run, tmp_path, capsys):
     write_mp4(tmp_path / "a.mp4", stripes(3, 24, 32), 8)
     (tmp_path / "b.mp4").write_bytes(b"no video")
-    with av.open(str(tmp_path / "c.mp4"), "w") as file:
-        sound = file.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.rate = 8000
-        file.mux(sound.encode(frame))
-        file.mux(sound.encode(None))
+    write_sound(tmp_path / "c.mp4")
     assert main(["predict", "--workdir", str(run), str(tmp_path)]) == 1
     told = capsys.readouterr()
     assert told.err == "vidrec: 2 of 3 videos could not be read\n"

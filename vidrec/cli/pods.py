@@ -7,8 +7,7 @@ from typing import Any
 
 from vidrec.cli.shared import add_config, add_verb, load_config
 from vidrec.errors import UsageError, VidrecError
-
-KINDS = ("tpu-vm", "queued", "jobset", "slurm", "gpu")
+from vidrec.launch.commands import KINDS
 
 
 def add_compile(verbs: Any) -> None:

@@ -173,10 +173,7 @@ def _export(args: argparse.Namespace) -> tuple[Any, str]:
         width, height = _size("--frame-size", args.frame_size)
         size = height, width
     workdir = Path(args.workdir)
-    told = (
-        last(workdir),
-        evaluations(workdir),
-    )  # before a file is written
+    told = last(workdir), evaluations(workdir)  # what is damaged is found before a file is written
     exported = export(load(workdir, step=args.step), args.out, args.format, frame_size=size)
     card = write_model_card(exported, *told)
     text = f"Wrote {exported.path}, {_checked(exported.card)}, {exported.path}.json and {card}."

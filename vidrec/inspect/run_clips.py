@@ -67,8 +67,7 @@ def as_seen(recognizer: Recognizer, source: TFRecordSource, record: int) -> byte
 
 def reader_of(recognizer: Recognizer, source: TFRecordSource) -> EvalReader:
     """Reads the one clip that stands for a whole video."""
-    spec = recognizer.spec
-    return EvalReader(source, spec, 1, 1)
+    return EvalReader(source, recognizer.spec, 1, 1)
 
 
 def worth_seeing(evaluation: Evaluation, count: int, videos: Container[str]) -> list[int]:

@@ -13,8 +13,8 @@ from vidrec.inspect.results import evaluation_folders, read_evaluation
 from vidrec.train import card
 from vidrec.train.report import read_metrics
 
-# Of results.json: what was evaluated, and how.
-_HOW = ("step", "protocol", "clips", "crops", "sampling", "full_resolution")
+# Of results.json: what was evaluated, how, and how sure it is.
+_TOLD = ("step", "protocol", "clips", "crops", "sampling", "full_resolution", "intervals", "ece")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Run:
       recognizer: its network at the newest checkpoint.
       metrics: rows of metrics.jsonl.
       card: its latest start, None for imported weights.
-      result: top1, top5, mean_class and videos of `vidrec eval`, or else of the last evaluation in training.
+      result: top1, top5, mean_class, videos and more of `vidrec eval`, or else of the last evaluation in training.
       evaluation: the scores that `vidrec eval` wrote, None where it was not run.
     """
 
@@ -62,7 +62,7 @@ def read_run(workdir: str | Path, name: str, evaluation: str = ".") -> Run:
         where = folder / "eval" / evaluation if folder / "eval" / evaluation in found else found[0]
         scores = read_evaluation(where)
         written = read_results(where / "results.json")
-        result = {"step": recognizer.step} | {key: written[key] for key in _HOW if key in written} | scores.metrics()
+        result = {"step": recognizer.step} | {key: written[key] for key in _TOLD if key in written} | scores.metrics()
         return Run(name, recognizer, metrics, card.last(folder), result, scores)
     in_training = [row for row in metrics if row["kind"] == "eval"]
     return Run(name, recognizer, metrics, card.last(folder), in_training[-1] if in_training else {}, None)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from vidrec import config as configuration
 from vidrec.eval.scores import Evaluation
-from vidrec.eval.statistics import calibration, share_interval
 from vidrec.inspect import page
 from vidrec.inspect.run_folder import Run
 from vidrec.train.state import count_parameters
@@ -45,19 +44,11 @@ def views_of(run: Run) -> str:
 
 
 def interval_of(run: Run) -> str:
-    """The 95 % interval of its top-1, Wilson's; nothing where there are no scores of single videos."""
-    if run.evaluation is None:
+    """The 95 % interval of its top-1; nothing where it was not evaluated by itself."""
+    if "intervals" not in run.result:
         return ""
-    low, high = share_interval(run.evaluation.correct())
+    low, high = run.result["intervals"]["top1"]
     return f"{low:.1%} to {high:.1%}"
-
-
-def calibration_of(run: Run) -> float | None:
-    """Its expected calibration error; None where there are no scores of single videos."""
-    if run.evaluation is None:
-        return None
-    read = run.evaluation.read
-    return calibration(run.evaluation.scores[read], run.evaluation.labels[read]).error
 
 
 def results_table(runs: Sequence[Run], more: Sequence[Fact]) -> page.Table:
@@ -74,7 +65,7 @@ def results_table(runs: Sequence[Run], more: Sequence[Fact]) -> page.Table:
             for key, (title, level) in keys.items()
         ),
         Fact(page.Column("top-1, 95 % interval"), interval_of),
-        Fact(page.Column("calibration error", ".3f"), calibration_of),
+        Fact(page.Column("calibration error", ".3f"), lambda run: run.result.get("ece")),
         Fact(page.Column("clips x crops"), views_of),
         Fact(page.Column("steps", ",d"), lambda run: run.result.get("step", run.recognizer.step)),
         Fact(page.Column("parameters", ",d"), lambda run: count_parameters(run.recognizer.variables["params"])),

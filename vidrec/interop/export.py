@@ -162,12 +162,14 @@ class Artifact:
       run: clips -> scores.
       spec: how a clip is made of a video.
       classes: class names.
+      frame_size: (height, width) of the whole frames that it takes; None where it takes what is cut from them.
       card: all that is known of it.
     """
 
     run: Run
     spec: ClipSpec
     classes: tuple[str, ...]
+    frame_size: list[int] | None
     card: dict[str, Any]
 
     def predict(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> Prediction:
@@ -184,7 +186,7 @@ class Artifact:
 
     def clip(self, video: str | Path | UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "t h w 3"]:
         """What the file takes of a video; raises as `predict`."""
-        size = self.card["frame_size"]
+        size = self.frame_size
         if size is None:
             return clip_of(video, self.spec)
         frames, places = chosen_frames(video, self.spec, lambda frame: frame)
@@ -214,12 +216,12 @@ def load_artifact(path: str | Path) -> Artifact:
         module, digest = _format(card["format"]), card["sha256"]
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card["sampling"].items()}
         spec = ClipSpec(**fields)
-        classes, _ = tuple(card["classes"]), card["frame_size"]
+        classes, size = tuple(card["classes"]), card["frame_size"]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise VidrecError(f"{_card_of(path)} is not the card of an exported network ({error}); export again") from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise VidrecError(f"{path} is not the file that {_card_of(path)} tells of: export again")
-    return Artifact(module.read(data), spec, classes, card)
+    return Artifact(module.read(data), spec, classes, size, card)
 
 
 def _card_of(path: Path) -> Path:

@@ -129,6 +129,7 @@ class STM(ResNet):
             check_has_effect("cmm_conv", self.cmm_conv == "channelwise", kernels)
 
     def block_fields(self, stage: int, index: int, layers: Layers) -> Mapping[str, Any]:
+        """CSTM and CMM in the blocks that `placement` names."""
         where = str(self.placement)
         if self.modules == "none" or (where != "all" and (index > 0 or where not in ("first", str(stage)))):
             return {}

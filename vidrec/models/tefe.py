@@ -140,6 +140,7 @@ class TEFE(ResNet):
         return dict(enumerate(first + second)).get(index, "plain")
 
     def block_fields(self, stage: int, index: int, layers: Layers) -> Mapping[str, Any]:
+        """TE or FE, where `te` and `fe` have them."""
         kind = self.kind(stage, index)
         if kind == "te":
             return {"temporal": partial(te_operator, layers=layers, position=self.te_position)}

@@ -36,6 +36,7 @@ class TSM(ResNet):
             )
 
     def block_fields(self, stage: int, index: int, layers: Layers) -> Mapping[str, Any]:
+        """The shift in one block of `shift_every`."""
         if index % self.shift_every:
             return {}
         return {"shift": partial(temporal_shift, fold_div=self.shift_div)}

@@ -205,10 +205,12 @@ class TTSN(ResNet):
         return self.ett_stage or self.last_stage
 
     def after_stage(self, stage: int, x: Features, layers: Layers) -> Features:
+        """What TDN does there, and ETT behind its stage, unless that is the last: `head` has it then."""
         x = super().after_stage(stage, x, layers)
         return self.attend(x) if self.ett and stage == self.position < self.last_stage else x
 
     def head(self, x: Features, train: bool) -> ModelOutput:
+        """TSS on the last stage's features, ETT where it stands behind them, and the classes."""
         order_logits, aux = self.order(x, train)
         if self.ett and self.position == self.last_stage:
             x = self.attend(x)

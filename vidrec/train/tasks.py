@@ -206,6 +206,7 @@ def twins(
         raise UsageError(f"task.beta is {beta}, but must be 0 or more")
 
     def loss(variables: Variables, batch: Batch, key: PRNGKeyArray) -> Any:
+        """Eq. 10, running statistics, metrics."""
         outputs = []
         for clips, draw in zip(jnp.split(batch.clips, 2, axis=1), jax.random.split(key), strict=True):
             color, network = jax.random.split(draw)
