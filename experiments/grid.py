@@ -21,6 +21,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from experiments.training import train_small
 from vidrec import config as configuration
 from vidrec.data.convert import convert
+from vidrec.data.manifest import FILE_NAME
 from vidrec.data.toy import make_toy, toy_pairs
 from vidrec.errors import VidrecError
 from vidrec.eval.predict import load
@@ -65,10 +66,12 @@ def benchmark_records(out: Path, size: int) -> Path:
     with Progress("drawing videos", 0) as progress:
         made = make_toy(out / f"videos-{size}", level="benchmark", size=size, progress=progress)
     records = out / f"records-{size}"
-    with Progress("converting", 0) as progress:
-        convert(
-            "list", out / f"videos-{size}", made["annotations"], records, name="toy", short_side=0, progress=progress
-        )
+    if not (records / FILE_NAME).exists():  # finished records are not locked: several processes may read them
+        with Progress("converting", 0) as progress:
+            convert(
+                "list", out / f"videos-{size}", made["annotations"], records, name="toy", short_side=0,
+                progress=progress,
+            )  # fmt: skip
     return records
 
 

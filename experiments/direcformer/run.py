@@ -10,6 +10,7 @@ import numpy as np
 from experiments.grid import Claim, Measures, Row, Study, Videos, accuracy, main
 from vidrec.data import toy_draw
 from vidrec.data.convert import convert
+from vidrec.data.manifest import FILE_NAME
 from vidrec.data.toy import FPS, HOLD
 from vidrec.data.video import write_mp4
 from vidrec.files import atomic_write
@@ -34,7 +35,8 @@ def forward_records(out: Path, size: int) -> Path:
     if not annotations.exists():
         _draw_forward(folder, size, annotations)
     records = out / f"forward-records-{size}"
-    convert("list", folder, annotations, records, name="forward", short_side=0)
+    if not (records / FILE_NAME).exists():
+        convert("list", folder, annotations, records, name="forward", short_side=0)
     return records
 
 

@@ -39,7 +39,10 @@ STUDIES = {
     "position": Study(
         "Table VII: position",
         *RECIPE,
-        {name: Row(f"depth=18,stages={n}", top1, f"stages={n}") for name, (n, top1) in POSITIONS.items()},
+        {
+            name: Row(f"depth=18,stages={n}", top1, "" if n == 3 else f"stages={n}")
+            for name, (n, top1) in POSITIONS.items()
+        },
         tuple(Claim("stage 3", name) for name in ("stage 2", "stage 4", "stage 5")),
         overrides=LENGTH,
     ),

@@ -25,7 +25,7 @@ STUDIES = {
         "Table VII: what TSS draws",
         *RECIPE,
         {
-            name.upper(): Row(f"frames=16,tss={name}", top1, f"tss={name}")
+            name.upper(): Row(f"frames=16,tss={name}", top1, "" if name == "rr" else f"tss={name}")
             for name, top1 in (("aa", 79.1), ("ra", 79.4), ("ar", 79.5), ("rr", 80.2))
         },
         (Claim("RR", "AA"), Claim("RR", "RA"), Claim("RR", "AR")),
@@ -34,7 +34,7 @@ STUDIES = {
     "size": Study(
         "Figure 3: size of ETT's tokens",
         *RECIPE,
-        {f"C / {u}": Row(f"frames=16,u={u}", None, f"u={u}") for u in (1, 2, 4, 8)},
+        {f"C / {u}": Row(f"frames=16,u={u}", None, "" if u == 8 else f"u={u}") for u in (1, 2, 4, 8)},
         (Claim("C / 8", "C / 1"),),
         overrides=LENGTH,
     ),
