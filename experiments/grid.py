@@ -1,15 +1,13 @@
 """The papers' tables at a scale that fits a laptop: rows, what is expected of them, and what they came to.
 
 A folder of each paper has its studies and, in results.jsonl, the result of each of their points: a recipe and a seed.
-A point that stands there is not run again. All networks see the same videos (`vidrec toy --level benchmark`).
-
-    python -m experiments.stm.run [--scale cpu|gpu|paper] [--study modules ...] [--seeds 3] [--out runs/papers]
-    python -m experiments.stm.run --table           # what stands in results.jsonl, as README.md has it
+A point that stands there is not run again. All networks see the same videos (`vidrec toy --level benchmark`). The
+command of such a folder is in `paper.py`.
 """
 
-import argparse
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +21,6 @@ from vidrec import config as configuration
 from vidrec.data.convert import convert
 from vidrec.data.manifest import FILE_NAME
 from vidrec.data.toy import make_toy, toy_pairs
-from vidrec.errors import VidrecError
 from vidrec.eval.predict import load
 from vidrec.files import atomic_write
 from vidrec.inspect.results import evaluate_recognizer
@@ -86,12 +83,14 @@ class Row(NamedTuple):
       published: the paper's number.
       toy: arguments for the toy network where it needs others.
       overrides: of the toy recipe, --config.section.field=value.
+      measure: by which it is compared, if not by the study's.
     """
 
     args: str
     published: float | None = None
     toy: str | None = None
     overrides: tuple[str, ...] = ()
+    measure: str = ""
 
 
 class Claim(NamedTuple):
@@ -114,6 +113,7 @@ class Study(NamedTuple):
       ask: folder of a run -> measures, shares of 1.
       overrides: of the toy recipes of all rows.
       videos: that the toys are trained and tested on.
+      curve: measures of `ask` that are drawn as a curve, named so with a number behind, such as "stride".
     """
 
     title: str
@@ -125,6 +125,7 @@ class Study(NamedTuple):
     ask: Callable[[Path], Measures] = accuracy
     overrides: tuple[str, ...] = ()
     videos: Videos = BENCHMARK
+    curve: str = ""
 
 
 class Scale(NamedTuple):
@@ -192,9 +193,9 @@ def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
     return Point(spec, config, study.videos.name if scale.size else "", seed)
 
 
-def measured_by(study: Study, scale: Scale) -> str:
-    """The measure by which rows are compared."""
-    return study.measure if scale.size else "top1"
+def measured_by(study: Study, row: Row, scale: Scale) -> str:
+    """The measure by which a row is compared."""
+    return row.measure or (study.measure if scale.size else "top1")
 
 
 class Results:
@@ -212,25 +213,46 @@ class Results:
     def add(self, one: Point, measures: Measures) -> None:
         """Writes one more, or more measures of one."""
         before = self.measures(one.key) or {}
-        rounded = {name: round(value, 5) for name, value in (before | measures).items()}
-        self._points[one.key] = {"point": one.key, "recipe": one.spec, "seed": one.seed, "measures": rounded}
+        all_of_them = before | rounded(measures)
+        self._points[one.key] = {"point": one.key, "recipe": one.spec, "seed": one.seed, "measures": all_of_them}
         with atomic_write(self._path) as file:
             file.write("".join(json.dumps(row) + "\n" for row in self._points.values()).encode())
 
 
 def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> None:
     """Runs the points of a study that have no result yet, or none for its measure."""
-    records = None
     for name, row in study.rows.items():
         for seed in seeds:
             one = point(study, row, scale, seed)
-            if measured_by(study, scale) in (results.measures(one.key) or {}):
+            if measured_by(study, row, scale) not in (results.measures(one.key) or {}):
+                print(f"\n{study.title}: {name}, seed {seed} ({one.spec})", file=sys.stderr, flush=True)
+                results.add(one, study.ask(trained(study, one, scale, out)))
+
+
+def trained(study: Study, one: Point, scale: Scale, out: Path, runs: str = "runs") -> Path:
+    """The folder of a point's run below `out`; trains it where that was not done."""
+    records = study.videos.make(out, scale.size) if scale.size else Path(one.config.data.records)
+    return train_small(ConfigDict(one.config.to_dict()), out / runs / one.key, records, seed=one.seed)
+
+
+def differing(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> Iterator[str]:
+    """Runs the points that have results once more, from the start, and tells which come to other numbers."""
+    for name, row in study.rows.items():
+        for seed in seeds:
+            one = point(study, row, scale, seed)
+            if (before := results.measures(one.key)) is None:
                 continue
-            if records is None:
-                records = study.videos.make(out, scale.size) if scale.size else Path(one.config.data.records)
-            print(f"\n{study.title}: {name}, seed {seed} ({one.spec})", file=sys.stderr, flush=True)
-            folder = train_small(ConfigDict(one.config.to_dict()), out / "runs" / one.key, records, seed=seed)
-            results.add(one, study.ask(folder))
+            print(f"\n{study.title}: {name}, seed {seed} once more", file=sys.stderr, flush=True)
+            shutil.rmtree(out / "again" / one.key, ignore_errors=True)
+            now = rounded(study.ask(trained(study, one, scale, out, "again")))
+            for measure in before.keys() & now.keys():
+                if before[measure] != now[measure]:
+                    yield f"{one.key}: {measure} was {before[measure]}, now {now[measure]}"
+
+
+def rounded(measures: Measures) -> Measures:
+    """As they are kept."""
+    return {name: round(value, 5) for name, value in measures.items()}
 
 
 class Verdict(NamedTuple):
@@ -261,9 +283,8 @@ class Verdict(NamedTuple):
 def values(study: Study, scale: Scale, results: Results) -> dict[str, dict[int, float]]:
     """Of each row and seed the measure, in percent, as far as there are results."""
     found: dict[str, dict[int, float]] = {}
-    measure = measured_by(study, scale)
     for name, row in study.rows.items():
-        one = point(study, row, scale, 0)
+        one, measure = point(study, row, scale, 0), measured_by(study, row, scale)
         each = {seed: results.measures(one._replace(seed=seed).key) or {} for seed in range(max(T))}
         found[name] = {seed: 100 * measures[measure] for seed, measures in each.items() if measure in measures}
     return found
@@ -282,7 +303,8 @@ def verdicts(study: Study, found: dict[str, dict[int, float]]) -> Iterator[Verdi
 def text(study: Study, scale: Scale, results: Results) -> str:
     """The table beside the paper's, and the claims, as Markdown."""
     found = values(study, scale, results)
-    lines = [f"### {study.title}", "", f"| row | paper | here: {measured_by(study, scale)}, % | seeds |"]
+    measure = study.measure if scale.size else "top1"
+    lines = [f"### {study.title}", "", f"| row | paper | here: {measure}, % | seeds |"]
     lines.append("| --- | ---: | ---: | ---: |")
     for name, row in study.rows.items():
         measured = list(found[name].values())
@@ -294,27 +316,3 @@ def text(study: Study, scale: Scale, results: Results) -> str:
         told = f"{one.difference:+.1f} ± {one.spread:.1f}" if one.seeds > 1 else "-"
         lines.append(f"| {one.claim.better} > {one.claim.worse} | {told} | {one.word} | {one.seeds} |")
     return "\n".join(lines) + "\n"
-
-
-def main(studies: dict[str, Study], folder: Path, argv: Sequence[str] | None = None) -> int:
-    """The command of a paper's folder."""
-    parser = argparse.ArgumentParser(description="The paper's tables on toy videos; goes on where it was.")
-    parser.add_argument("--scale", choices=SCALES, default="cpu", help="paper: its own recipe and data")
-    parser.add_argument("--study", choices=studies, action="append", help="one of them; may be given several times")
-    parser.add_argument("--seeds", type=int, choices=range(1, max(T) + 1), help="how many (default: of the scale)")
-    parser.add_argument("--out", type=Path, default=Path("runs/papers"), help="folder of videos and runs")
-    parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
-    args = parser.parse_args(argv)
-    scale = SCALES[args.scale]
-    name = "results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl"
-    results = Results(folder / name)
-    chosen = [studies[name] for name in args.study or studies]
-    try:
-        for study in chosen:
-            if not args.table:
-                run(study, scale, range(args.seeds or scale.seeds), results, args.out)
-            print(text(study, scale, results), flush=True)
-    except VidrecError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0

@@ -1,14 +1,20 @@
 """The papers' tables at toy scale: what is run, what is kept, and when a claim is said to hold."""
 
+import json
+import xml.etree.ElementTree as ET
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
+from PIL import Image
 
-from experiments import grid, regress
-from experiments.grid import SCALES, Claim, Results, Row, Study
+from experiments import figures, grid, paper, regress
+from experiments.figures import Look, Mark
+from experiments.grid import SCALES, Claim, Results, Row, Study, Videos
 from tests.configs.recipes import network
 from vidrec.config import base, sweep
 
+SVG = "{http://www.w3.org/2000/svg}"
 STUDIES = [(paper, name) for paper in regress.PAPERS for name in regress.studies_of(paper)]
 
 
@@ -89,3 +95,77 @@ def test_a_result_is_found_when_vidrec_has_a_new_field(monkeypatch):
     assert one._replace(config=FrozenConfigDict(config)).key == before
     config.train.fresh = 1
     assert one._replace(config=FrozenConfigDict(config)).key != before
+
+
+def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_path, capsys):
+    study = Study(
+        "one row", "configs/stm.py", "ssv1", {"TSN": Row("network=tsn")}, (), measure="top1",
+        overrides=("--config.train.steps=2", "--config.train.batch_size=8"),
+        videos=Videos("squares", lambda out, size: records),
+    )  # fmt: skip
+
+    def command(*argv: str) -> tuple[int, str, str]:
+        looks = (Look("confusion.png", "one", ("TSN",), "confusion"),)
+        status = paper.main({"one": study}, tmp_path, looks, ["--seeds", "1", "--out", str(tmp_path / "runs"), *argv])
+        return status, *capsys.readouterr()
+
+    status, table, told = command()
+    assert status == 0
+    assert "one row: TSN, seed 0" in told
+    (kept,) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+    assert f"| TSN |  | {100 * kept['measures']['top1']:.1f} | 1 |" in table
+    assert command() == (0, table, "")  # nothing is left to run
+    assert command("--again")[:2] == (0, "The same numbers.\n")
+    kept["measures"]["top1"] += 0.25
+    (tmp_path / "results.jsonl").write_text(json.dumps(kept) + "\n")
+    status, differing, _ = command("--again")
+    assert status == 1
+    assert differing.startswith(f"{kept['point']}: top1 was {kept['measures']['top1']}, now")
+    assert command("--figures")[0] == 0
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert min(picture.size) > 100
+    assert [text.text for text in ET.parse(tmp_path / "rows.svg").iter(SVG + "text")].count("TSN") == 1
+
+
+def test_marks_stand_where_their_values_are():
+    groups = {
+        "first": [Mark("low", -2.0, 1.0, note="reversed"), Mark("high", 6.0, 0.5, note="holds")],
+        "none": [],
+        "seeds": [Mark("mean of two", 1.0, points=(0.0, 2.0))],
+    }
+    root = ET.fromstring(figures.as_file(figures.marks_svg(groups, title="t", x_label="points", level=0.0)))
+    texts = [text.text for text in root.iter(SVG + "text")]
+    assert {"first", "low", "high", "reversed", "holds", "seeds", "mean of two"} <= set(texts)
+    assert "none" not in texts
+    low, high, *points = (float(circle.attrib["cx"]) for circle in root.iter(SVG + "circle"))
+    assert low < points[0] < points[1] < high
+    assert (points[1] - points[0]) / (high - low) == pytest.approx(2 / 8, abs=0.01)
+    assert root.find(SVG + "style") is not None
+
+
+def test_a_curve_is_the_mean_of_the_seeds(tmp_path):
+    study = regress.studies_of("tcm")["tempo"]
+    results = Results(tmp_path / "results.jsonl")
+    for seed, top1 in enumerate((0.2, 0.4)):
+        one = grid.point(study, study.rows["TCM"], SCALES["cpu"], seed)
+        results.add(one, {"stride 1": top1, "stride 2": 1.0, "all strides": 0.5})
+    assert figures.curves(study, SCALES["cpu"], results) == {"TSM": [], "TCM": [(1.0, pytest.approx(0.3)), (2.0, 1.0)]}
+
+
+@pytest.mark.parametrize(("paper_name", "name"), STUDIES)
+def test_readmes_have_the_tables_of_the_results(paper_name, name):
+    """What a paper's README.md says is what its results.jsonl holds."""
+    folder, study = regress.folder_of(paper_name), regress.studies_of(paper_name)[name]
+    table = grid.text(study, SCALES["cpu"], Results(folder / "results.jsonl"))
+    assert table in (folder / "README.md").read_text()
+
+
+def test_pictures_that_readmes_show_are_there():
+    """And no others."""
+    for paper_name in regress.PAPERS:
+        folder = regress.folder_of(paper_name)
+        told = (folder / "README.md").read_text()
+        for picture in (*folder.glob("*.png"), *folder.glob("*.svg")):
+            assert f"({picture.name})" in told
+        for shown in told.split("](")[1:]:
+            assert (folder / shown.split(")")[0]).exists()

@@ -129,21 +129,16 @@ def demo(
     started = time.monotonic()
     records, videos = make_records(workdir, seed, train_per_family, eval_per_family)
     for network in networks:
-        config = get_config(network)
-        config.seed = seed
-        config.train.steps = steps or config.train.steps
-        config.data.records = str(records)
-        whole = completed(config, model_fields=model_fields, task_fields=task_fields)
-        if not train(whole, workdir / network, make_evaluator).finished:
-            raise KeyboardInterrupt
-        evaluate_run(workdir / network)
+        train_network(workdir / network, network, records, seed=seed, steps=steps)
     runs = [read_run(workdir / network, network.upper()) for network in networks]
     results = {network: scores(run.evaluation) for network, run in zip(networks, runs, strict=True) if run.evaluation}
     report = write_demo_report(workdir, runs, results)
     return {"videos": videos, **results, "seconds": round(time.monotonic() - started, 1), "report": report}
 
 
-def make_records(workdir: Path, seed: int, train_per_family: int, eval_per_family: int) -> tuple[Path, int]:
+def make_records(
+    workdir: Path, seed: int = 0, train_per_family: int = 512, eval_per_family: int = 64
+) -> tuple[Path, int]:
     """Draws the videos, converts and verifies them; gives the folder of records and the number of videos."""
     with Progress("drawing videos", 0) as progress:
         made = make_toy(
@@ -160,6 +155,22 @@ def make_records(workdir: Path, seed: int, train_per_family: int, eval_per_famil
     if checked.problems:
         raise VidrecError(f"{records}: {checked.problems[0]}")
     return records, made["videos"]
+
+
+def train_network(run: Path, network: str, records: Path, *, seed: int = 0, steps: int | None = None) -> None:
+    """Trains a network of TOYS, or goes on with it, and evaluates it.
+
+    Raises:
+      KeyboardInterrupt: it was asked to stop before the end.
+    """
+    config = get_config(network)
+    config.seed = seed
+    config.train.steps = steps or config.train.steps
+    config.data.records = str(records)
+    whole = completed(config, model_fields=model_fields, task_fields=task_fields)
+    if not train(whole, run, make_evaluator).finished:
+        raise KeyboardInterrupt
+    evaluate_run(run)
 
 
 def scores(evaluation: Evaluation) -> dict[str, float]:

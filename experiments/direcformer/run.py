@@ -3,11 +3,14 @@
 import csv
 import io
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from experiments.grid import Claim, Measures, Row, Study, Videos, accuracy, main
+from experiments.figures import Look
+from experiments.grid import Claim, Measures, Row, Study, Videos, accuracy
+from experiments.paper import main
 from vidrec.data import toy_draw
 from vidrec.data.convert import convert
 from vidrec.data.manifest import FILE_NAME
@@ -28,25 +31,25 @@ FORWARD = ("horiz", "vert", "scale", "open")  # families of which one way is sho
 SPLITS = {"train": 512, "test": 64}  # videos of each
 
 
-def forward_records(out: Path, size: int) -> Path:
+def forward_records(out: Path, size: int, splits: Mapping[str, int] = SPLITS) -> Path:
     """Draws and converts videos of actions that run one way; returns the folder of records."""
     folder = out / f"forward-{size}"
     annotations = folder / "annotations.csv"
     if not annotations.exists():
-        _draw_forward(folder, size, annotations)
+        _draw_forward(folder, size, splits, annotations)
     records = out / f"forward-records-{size}"
     if not (records / FILE_NAME).exists():
         convert("list", folder, annotations, records, name="forward", short_side=0)
     return records
 
 
-def _draw_forward(folder: Path, size: int, annotations: Path) -> None:
-    rows, videos = [], len(FORWARD) * sum(SPLITS.values())
+def _draw_forward(folder: Path, size: int, splits: Mapping[str, int], annotations: Path) -> None:
+    rows, videos = [], len(FORWARD) * sum(splits.values())
     with Progress("drawing videos", videos) as progress:
         for number, name in enumerate(FORWARD):
             family = toy_draw.FAMILIES[name]
-            for split, count in SPLITS.items():
-                rng = np.random.default_rng([0, number, list(SPLITS).index(split)])
+            for place, (split, count) in enumerate(splits.items()):
+                rng = np.random.default_rng([0, number, place])
                 clips = toy_draw.draw(family, count, size, rng)
                 for clip, shown in zip(clips, family.orders(count, rng)[:, 0], strict=True):
                     path = folder / split / name / f"{len(rows):04d}.mp4"
@@ -112,5 +115,10 @@ STUDIES = {
     ),
 }
 
+LOOKS = (
+    Look("attention.png", "losses", ("order and maps",), "attention", "move_right/0000"),
+    Look("order.png", "losses", ("order and maps",), "order", "move_right/0000"),
+)
+
 if __name__ == "__main__":
-    sys.exit(main(STUDIES, Path(__file__).parent))
+    sys.exit(main(STUDIES, Path(__file__).parent, LOOKS))

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.grid import Claim, Measures, Row, Study, main
+from experiments.figures import Look
+from experiments.grid import Claim, Measures, Row, Study
+from experiments.paper import main
 from vidrec.inspect.tempo_results import tempo_run
 
 RECIPE = ("configs/tcm.py", "ssv1")
@@ -73,8 +75,14 @@ STUDIES = {
             "--config.data.sampling=strided",
             "--config.data.stride=4",
         ),
+        curve="stride",
     ),
 }
 
+LOOKS = (
+    Look("displacement.png", "parts", ("TCM",), "motion", "move_right/0000"),
+    Look("cam.png", "parts", ("TSM", "TCM"), "cam", "move_right/0000"),
+)
+
 if __name__ == "__main__":
-    sys.exit(main(STUDIES, Path(__file__).parent))
+    sys.exit(main(STUDIES, Path(__file__).parent, LOOKS))

@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
-from experiments.grid import Claim, Row, Study, main
+from experiments.figures import Look
+from experiments.grid import Claim, Row, Study
+from experiments.paper import main
 
 RECIPE = ("configs/tefe.py", "ssv1")
 NONE = "0-0-0-0"
@@ -35,5 +37,10 @@ STUDIES = {
     ),
 }
 
+LOOKS = (
+    Look("confusion.png", "modules", ("TEFE",), "confusion"),
+    Look("cam.png", "modules", ("TSN", "TE alone", "FE alone", "TEFE"), "cam", "move_right/0000"),
+)
+
 if __name__ == "__main__":
-    sys.exit(main(STUDIES, Path(__file__).parent))
+    sys.exit(main(STUDIES, Path(__file__).parent, LOOKS))

@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
-from experiments.grid import Claim, Row, Study, main
+from experiments.figures import Look
+from experiments.grid import Claim, Row, Study
+from experiments.paper import main
 
 RECIPE = ("configs/ttsn.py", "hmdb51")
 LENGTH = ("--config.train.steps=300",)
@@ -40,5 +42,10 @@ STUDIES = {
     ),
 }
 
+LOOKS = (
+    Look("confusion.png", "modules", ("both",), "confusion"),
+    Look("attention.png", "modules", ("both",), "attention", "move_right/0000"),
+)
+
 if __name__ == "__main__":
-    sys.exit(main(STUDIES, Path(__file__).parent))
+    sys.exit(main(STUDIES, Path(__file__).parent, LOOKS))

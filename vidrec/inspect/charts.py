@@ -131,6 +131,12 @@ def curves_svg(
     )
 
 
+def as_file(svg: str) -> str:
+    """A chart with colours of its own, for a file: dark on white, or light on dark on pages that are dark."""
+    light, dark = "svg{color:#1f2933;background:#fff}", "svg{color:#dee4ec;background:#161b22}"
+    return svg.replace(">", f"><style>{light}@media (prefers-color-scheme:dark){{{dark}}}</style>", 1)
+
+
 def assign_slots(names: Iterable[str]) -> dict[str, int]:
     """Numbers the distinct names from 0 in the order of their first appearance."""
     return {name: slot for slot, name in enumerate(dict.fromkeys(names))}

@@ -20,7 +20,7 @@ from vidrec.eval.protocols import find_protocol
 from vidrec.eval.scores import Evaluation
 from vidrec.eval.statistics import BINS, calibration, most_confused, share_interval
 from vidrec.files import atomic_write, write_json
-from vidrec.inspect.charts import curves_svg
+from vidrec.inspect.charts import as_file, curves_svg
 from vidrec.inspect.prepared import (
     Choices,
     Prepared,
@@ -150,7 +150,7 @@ def write_evaluation(evaluation: Evaluation, result: dict[str, Any], folder: Pat
         ("per_class.csv", table.getvalue().encode()),
         ("confusion.csv", confusion_csv(matrix, evaluation.classes).encode()),
         ("confusion.png", confusion_png(matrix, evaluation.classes, notes=confused_lines(evaluation))),
-        ("calibration.svg", calibration_svg(evaluation).encode()),
+        ("calibration.svg", as_file(calibration_svg(evaluation)).encode()),
     ):
         with atomic_write(folder / name) as file:
             file.write(data)

@@ -9,7 +9,7 @@ from ml_collections import FrozenConfigDict
 from vidrec.errors import UsageError
 from vidrec.eval.statistics import share_interval
 from vidrec.eval.tempo import evaluate_tempo
-from vidrec.inspect.charts import curves_svg
+from vidrec.inspect.charts import as_file, curves_svg
 from vidrec.inspect.prepared import Choices, Prepared, is_lead, open_run, results_folder, write_results
 from vidrec.inspect.results import names_of
 
@@ -44,7 +44,7 @@ def tempo_run(
     }
     result = {"strides": list(strides), "chance": 1 / len(classes), "runs": counts}
     folder = results_folder(workdirs[0], out)
-    write_results(folder, "tempo", result, {"tempo.svg": tempo_svg(result).encode()})
+    write_results(folder, "tempo", result, {"tempo.svg": as_file(tempo_svg(result)).encode()})
     return result, f"{tempo_text(result)}\nFigure: {folder / 'tempo.svg'}"
 
 

@@ -1,0 +1,201 @@
+"""Pictures of the papers' folders: what the seeds of each row came to, curves, and what trained networks look at."""
+
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from experiments.grid import Results, Scale, Study, T, Verdict, point, trained, values, verdicts
+from vidrec.eval.predict import Recognizer, load
+from vidrec.files import atomic_write
+from vidrec.inspect.charts import PALETTE, Axis, as_file, curves_svg, escape
+from vidrec.inspect.looking import maps_of
+from vidrec.inspect.panels import Panel, panels, sheet
+from vidrec.inspect.render import confusion_png
+from vidrec.inspect.results import evaluate_recognizer
+
+NAMES, PLOT, LINE = 300, 330, 19  # widths of the names and of the plot, height of a line, in user units
+COLOURS = {"holds": PALETTE[0], "reversed": PALETTE[1]}
+GREY = PALETTE[5]
+
+
+class Look(NamedTuple):
+    """A picture of trained networks.
+
+    Attributes:
+      file: its name, .png.
+      study: whose rows are shown.
+      rows: of which the first seed is shown; "confusion" is of one.
+      what: as of `vidrec inspect --what`, or "confusion".
+      video: of the toy videos to be tested on, as CLASS/NUMBER.
+    """
+
+    file: str
+    study: str
+    rows: tuple[str, ...]
+    what: str
+    video: str = ""
+
+
+class Mark(NamedTuple):
+    """One line of a picture.
+
+    Attributes:
+      name: at the left.
+      centre: a mean.
+      spread: half of the interval around it; 0: none is drawn.
+      points: that it is the mean of.
+      colour: of all.
+      note: at the right.
+    """
+
+    name: str
+    centre: float
+    spread: float = 0.0
+    points: tuple[float, ...] = ()
+    colour: str = PALETTE[0]
+    note: str = ""
+
+
+def draw(
+    studies: Mapping[str, Study], looks: Sequence[Look], scale: Scale, results: Results, out: Path, folder: Path
+) -> None:
+    """Draws rows.svg, a curve of each study that has one, and the looks of these studies into a paper's folder."""
+    groups = {study.title: list(row_marks(values(study, scale, results))) for study in studies.values()}
+    write(folder / "rows.svg", marks_svg(groups, title="Each row and its seeds", x_label="%"))
+    for name, study in studies.items():
+        if study.curve:
+            write(folder / f"{name}.svg", curve_svg(study, scale, results))
+    for look in looks:
+        if look.study in studies:
+            write(folder / look.file, look_png(look, studies[look.study], scale, out))
+
+
+def write(path: Path, picture: str | bytes) -> None:
+    """By rename; SVG as a file of its own."""
+    with atomic_write(path) as file:
+        file.write(as_file(picture).encode() if isinstance(picture, str) else picture)
+
+
+def row_marks(found: Mapping[str, Mapping[int, float]]) -> Iterable[Mark]:
+    """A mark of each row that has results."""
+    for name, seeds in found.items():
+        if seeds:
+            measured = tuple(seeds.values())
+            yield Mark(name, float(np.mean(measured)), points=measured, note=f"{np.mean(measured):.1f}")
+
+
+def claim_marks(study: Study, found: dict[str, dict[int, float]]) -> Iterable[Mark]:
+    """A mark of each claim that has enough seeds: the difference of its rows, with the interval."""
+    for one in verdicts(study, found):
+        if one.seeds > 1:
+            yield claim_mark(one)
+
+
+def claim_mark(one: Verdict) -> Mark:
+    """Coloured by what became of the claim."""
+    name = f"{one.claim.better} > {one.claim.worse}"
+    return Mark(name, one.difference, one.spread, colour=COLOURS.get(one.word, GREY), note=one.word)
+
+
+def marks_svg(groups: Mapping[str, Sequence[Mark]], *, title: str, x_label: str, level: float | None = None) -> str:
+    """Draws marks below each other on one axis.
+
+    Args:
+      groups: heading -> its marks; those without any are left out.
+      title, x_label: texts.
+      level: where a vertical line stands.
+    """
+    shown = {heading: marks for heading, marks in groups.items() if marks}
+    ends = [end for marks in shown.values() for mark in marks for end in _ends(mark)]
+    axis = Axis.over([*ends, *([] if level is None else [level])], whole_steps=True)
+    y, lines, body = 30.0, [], []
+    for heading, marks in shown.items():
+        y += LINE + 4
+        body.append(f'<text y="{y}" fill="currentColor" font-weight="600">{escape(heading)}</text>')
+        for mark in marks:
+            y += LINE
+            lines.append(_mark(mark, y, lambda value: NAMES + PLOT * axis.place(value)))
+    top, bottom = 34, y + 10
+    for tick in axis.ticks():
+        x, strong = NAMES + PLOT * axis.place(tick), ".55" if tick == level else ".13"
+        body.append(
+            f'<path d="M{x:.1f} {top}V{bottom}" stroke="currentColor" stroke-opacity="{strong}"/>'
+            f'<text x="{x:.1f}" y="{bottom + 16}" fill="currentColor" fill-opacity=".7" text-anchor="middle">'
+            f"{escape(axis.name(tick))}</text>"
+        )
+    body.append(
+        f'<text x="{NAMES + PLOT}" y="{bottom + 34}" fill="currentColor" fill-opacity=".7" text-anchor="end">'
+        f"{escape(x_label)}</text>"
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {NAMES + PLOT + 110} {bottom + 42:.0f}" role="img" '
+        f'font-family="system-ui, sans-serif" font-size="12"><title>{escape(title)}</title>'
+        f'<text y="16" fill="currentColor" font-size="14" font-weight="600">{escape(title)}</text>'
+        f"{''.join(body + lines)}</svg>"
+    )
+
+
+def _ends(mark: Mark) -> tuple[float, ...]:
+    return (mark.centre - mark.spread, mark.centre + mark.spread, *mark.points)
+
+
+def _mark(mark: Mark, y: float, place: Callable[[float], float]) -> str:
+    middle, x = y - 4, place(mark.centre)
+    low, high = place(mark.centre - mark.spread), place(mark.centre + mark.spread)
+    dots = "".join(f'<circle cx="{place(one):.1f}" cy="{middle}" r="4" fill-opacity=".45"/>' for one in mark.points)
+    centre = f'<path d="M{x - 1.2:.1f} {middle - 7}h2.4v14h-2.4Z"/>' if mark.points else ""
+    interval = (
+        f'<path d="M{low:.1f} {middle - 1}H{high:.1f}v2H{low:.1f}Z"/><circle cx="{x:.1f}" cy="{middle}" r="4.5"/>'
+    )
+    return (
+        f'<text x="{NAMES - 12}" y="{y}" fill="currentColor" text-anchor="end">{escape(mark.name)}</text>'
+        f'<g fill="{mark.colour}">{dots}{centre or interval}</g>'
+        f'<text x="{NAMES + PLOT + 12}" y="{y}" fill="currentColor" fill-opacity=".7">{escape(mark.note)}</text>'
+    )
+
+
+def curve_svg(study: Study, scale: Scale, results: Results) -> str:
+    """The curves of a study."""
+    shown = curves(study, scale, results)
+    return curves_svg(shown, title=study.title, y_label="top-1", x_label=study.curve, y_range=(0, 1))
+
+
+def curves(study: Study, scale: Scale, results: Results) -> dict[str, list[tuple[float, float]]]:
+    """Of each row the measures that are its curve, means over the seeds."""
+    found = {}
+    for name, row in study.rows.items():
+        one, line = point(study, row, scale, 0), defaultdict(list)
+        for seed in range(max(T)):
+            for measure, value in (results.measures(one._replace(seed=seed).key) or {}).items():
+                if measure.startswith(f"{study.curve} "):
+                    line[float(measure.removeprefix(study.curve))].append(value)
+        found[name] = [(x, float(np.mean(each))) for x, each in sorted(line.items())]
+    return found
+
+
+def look_png(look: Look, study: Study, scale: Scale, out: Path) -> bytes:
+    """A look at the first seed's runs of its rows, which are trained where they were not."""
+    networks = {row: load(trained(study, point(study, study.rows[row], scale, 0), scale, out)) for row in look.rows}
+    if look.what == "confusion":
+        (recognizer,) = networks.values()
+        return confusion_png(evaluate_recognizer(recognizer, recognizer.config).confusion(), recognizer.classes)
+    video = out / f"videos-{scale.size}" / "test" / f"{look.video}.mp4"
+    shown = [
+        panel
+        for row, one in networks.items()
+        for panel in seen(one, video, look.what, row if len(networks) > 1 else "")
+    ]
+    picture = io.BytesIO()
+    Image.fromarray(sheet(shown)).save(picture, "PNG", optimize=True)
+    return picture.getvalue()
+
+
+def seen(recognizer: Recognizer, video: Path, what: str, title: str) -> list[Panel]:
+    """What a network looks at in a video."""
+    frames = recognizer.clip(video)
+    return panels(maps_of(recognizer, frames[None], what), frames, title=title)
