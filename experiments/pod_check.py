@@ -106,20 +106,20 @@ def table(points: Iterable[Point], full: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def write_scaling(results: Path, points: Iterable[Point] = SCALING) -> None:
+def write_scaling(results: Path) -> None:
     """Prints the table of weak scaling, and writes it as a CSV file of the slices' chip.
 
     Raises:
       VidrecError: a step could not be compiled; then nothing is written.
     """
-    rows = table(points, full=False)
+    rows = table(SCALING, full=False)
     if refused := [row["fits"] for row in rows if "at_least_ms" not in row]:
         raise VidrecError(f"the table of weak scaling is not written: {refused[0].removeprefix('no: ')}")
     tables.write(results, "scaling", tables.stamp(f"tpu-{parse(rows[0]['topology']).chip}-static"), rows)
 
 
 def main() -> None:
-    """Prints a table, and writes it if it is to."""
+    """Prints a table, row by row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--scaling", action="store_true", help="TCM-Net on 8, 16, 64 and 256 chips")
     parser.add_argument("--only", help="rows whose name holds this")

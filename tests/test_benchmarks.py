@@ -67,6 +67,43 @@ def test_tables_say_what_they_were_measured_on(tmp_path, monkeypatch):
     assert [file.name for file in path.parent.iterdir()] == ["compile.csv"]
 
 
+def test_pytorch_takes_turns_where_it_has_the_network(tmp_path, monkeypatch):
+    """And one table has clips, a video and frames, each with the columns of its own."""
+    asked = {}
+
+    def predict(config, torch_python, **options):
+        asked[config.model.name] = torch_python
+        rows = [{"name": "vidrec", "batch_size": 2, "ms": 2.0}] + [{"name": "PyTorch 9"}] * bool(torch_python)
+        return {"model": config.model.name, "dtype": "x", "rows": rows, "video": {"decode_ms": 1.0}, "online": {}}
+
+    def step(config, torch_python, **options):
+        asked[config.model.name] = torch_python
+        rows = [{"name": "vidrec", "ms": 2.0, "mfu": None}] + [{"name": "PyTorch 9"}] * bool(torch_python)
+        common = {"model": config.model.name, "dtype": "x", "batch_size": 2, "compile_s": 1.0, "flops": 7}
+        return {**common, "rows": rows, **({"times_torch": 3.0} if torch_python else {})}
+
+    monkeypatch.setattr(run.bench_predict, "measure", predict)
+    monkeypatch.setattr(run.bench_step, "measure", step)
+    monkeypatch.setattr(run, "torch_version", lambda python: "9")
+    for part in ("predict", "step"):
+        asked.clear()
+        assert run.measure([part], tmp_path, quick=False, torch_python="other", fresh=here(("cpu", "cpu", 1))) == 0
+        assert [name.partition("_")[0] for name, python in asked.items() if python == "other"] == ["tsn", "tsm", "stm"]
+        assert list(asked.values()).count("") == 4
+    (path,) = tmp_path.glob("*/predict.csv")
+    predicted, stepped = tables.read(path), tables.read(path.with_name("step.csv"))
+    assert [row["what"] for row in predicted if row["network"] == "stm_resnet50"] == [
+        "clips",
+        "clips",
+        "video",
+        "frame",
+    ]
+    assert {row["torch"] for row in (*predicted, *stepped)} == {"9"}
+    assert {row["decode_ms"] for row in predicted} == {"", "1"}
+    assert [(row["name"], row["times_torch"]) for row in stepped[:2]] == [("vidrec", "3"), ("PyTorch 9", "")]
+    assert all("model.num_classes" in row["overrides"] for row in stepped if row["recipe"].endswith(":toy"))
+
+
 def test_an_interruption_loses_nothing_finished(tmp_path, monkeypatch):
     """The part before is there, and of the interrupted one what was there before."""
     old = tables.write(tmp_path, "input", tables.stamp("nvidia-h200"), [{"clips_per_second": 1.0}])

@@ -31,6 +31,7 @@ from vidrec.errors import VidrecError
 from vidrec.inspect import bench_beside, bench_compile, bench_input, bench_predict, bench_step, bench_videos
 from vidrec.models.registry import model_fields
 from vidrec.ops.correlation import bench as bench_correlation
+from vidrec.train.sharding import make_mesh
 from vidrec.train.tasks import task_fields
 
 Row = dict[str, Any]
@@ -61,7 +62,9 @@ class Plan(NamedTuple):
       networks: whose training steps and predictions are timed.
       compiled: whose steps' compiling is.
       correlations: settings of the correlation, the usual one first.
-      steps, rounds: of a training step; rounds also of everything else.
+      steps: training steps of a round.
+      rounds: in which everything takes its turns.
+      batches: clips that are predicted together.
       clips: of the input pipeline in a round.
       workers: numbers of loader processes.
     """
@@ -71,6 +74,7 @@ class Plan(NamedTuple):
     correlations: tuple[dict[str, int], ...]
     steps: int
     rounds: int
+    batches: tuple[int, ...]
     clips: int
     workers: tuple[int, ...]
 
@@ -92,11 +96,11 @@ def plan(backend: str, quick: bool) -> Plan:
     workers = tuple(number for number in (1, 2, 4, 8, 16) if number <= cores)
     if backend == "cpu":
         if quick:
-            return Plan(TOYS[:1], TOYS[:1], ({"size": 8, "patch": 5, "pairs": 2},), 1, 1, 8, (1,))
-        return Plan((*FEW, *TOYS), (FEW[-1], *TOYS[:1]), SIZES[:1], 1, 2, 64, workers)
+            return Plan(TOYS[:1], TOYS[:1], ({"size": 8, "patch": 5, "pairs": 2},), 1, 1, (2,), 8, (1,))
+        return Plan((*FEW, *TOYS), (FEW[-1], *TOYS[:1]), SIZES[:1], 1, 2, (2,), 64, workers)
     if quick:
-        return Plan((FULL[2], FULL[3]), (FULL[2],), SIZES[:2], 5, 2, 64, workers[-1:])
-    return Plan(FULL, FULL, SIZES, 10, 3, 128, workers)
+        return Plan((FULL[2], FULL[3]), (FULL[2],), SIZES[:2], 5, 2, (1, 8), 64, workers[-1:])
+    return Plan(FULL, FULL, SIZES, 10, 3, (1, 8, 64), 128, workers)
 
 
 class Bench:
@@ -143,9 +147,9 @@ class Bench:
     def step(self) -> Iterator[Row]:
         """Training steps, beside PyTorch's where it has the network."""
         for network in self.plan.networks:
-            given = {"steps": self.plan.steps, "rounds": self.plan.rounds, "torch_python": self.peer_of(network)}
+            given = {"steps": self.plan.steps, "rounds": self.plan.rounds, "tell": say}
             what = f"step {network.recipe}"
-            for report in self.tried(what, bench_step.measure, network.config, **given, tell=say):
+            for report in self.tried(what, train_beside, network.config, self.torch_python, **given):
                 common = {name: report[name] for name in ("batch_size", "compile_s", "flops")}
                 for row in report["rows"]:
                     own = {"times_torch": report.get("times_torch")} if row["name"] == "vidrec" else {}
@@ -154,9 +158,9 @@ class Bench:
     def predict(self) -> Iterator[Row]:
         """Predictions of clips, of a video file and of a stream's frames."""
         for network in self.plan.networks:
-            given = {"rounds": self.plan.rounds, "torch_python": self.peer_of(network)}
+            given = {"batch_sizes": self.plan.batches, "rounds": self.plan.rounds, "tell": say}
             what = f"predict {network.recipe}"
-            for report in self.tried(what, bench_predict.measure, network.config, **given, tell=say):
+            for report in self.tried(what, predict_beside, network.config, self.torch_python, **given):
                 cells = network.cells(report)
                 for row in report["rows"]:
                     yield {**cells, "what": "clips", **row}
@@ -181,9 +185,17 @@ class Bench:
                             given = {"cores": report["cores"], "decoder": report["decoder"], "processes": here}
                             yield {**given, "threads": setting.threads, "batch_size": setting.batch_size, **row}
 
-    def peer_of(self, network: Network) -> str:
-        """The interpreter that is beside vidrec for a network, "" where PyTorch's side has none."""
-        return "" if bench_beside.without_network(network.config) else self.torch_python
+
+def train_beside(config: FrozenConfigDict, torch_python: str, **options: Any) -> Row:
+    """`bench_step.measure`, beside PyTorch where its side can train the same on these devices."""
+    lacking = bench_step.without_peer(config, make_mesh(config.mesh))
+    return bench_step.measure(config, torch_python="" if lacking else torch_python, **options)
+
+
+def predict_beside(config: FrozenConfigDict, torch_python: str, **options: Any) -> Row:
+    """`bench_predict.measure`, beside PyTorch where its side has the network."""
+    lacking = bench_beside.without_network(config)
+    return bench_predict.measure(config, torch_python="" if lacking else torch_python, **options)
 
 
 def roofline(row: Row, rates: Row) -> Row:

@@ -63,8 +63,8 @@ def measure(
     """
     if min(rounds, *batch_sizes) < 1:
         raise UsageError("batch size and rounds of the benchmark are at least 1")
-    network = fresh(config)
     python, lacking = bench_beside.find_peer(bench_beside.without_network(config), torch_python)
+    network = fresh(config)
     rows = []
     for clips in dict.fromkeys(batch_sizes):
         rows += of_clips(network, clips, rounds, python, tell)
