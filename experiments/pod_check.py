@@ -9,8 +9,11 @@ Needs libtpu, no TPU. Each row takes a minute; --full compiles as a run does, in
 
 import argparse
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from experiments.benchmarks import tables
 from vidrec import config
 from vidrec.errors import VidrecError
 from vidrec.launch.compile import compile_for
@@ -18,7 +21,8 @@ from vidrec.launch.topology import parse
 from vidrec.models.registry import model_fields
 from vidrec.train.tasks import task_fields
 
-# (name, recipe, overrides, topology)
+Point = tuple[str, str, tuple[str, ...], str]  # name, recipe, overrides, topology
+
 RECIPES = (
     ("TSN", "configs/tsn.py:ssv1", (), "v5e:2x4"),
     ("TSM", "configs/tsm.py:ssv1", (), "v5e:2x4"),
@@ -33,14 +37,27 @@ SCALING = tuple(
     (topology, "configs/tcm.py:ssv1", (), topology) for topology in ("v5e:2x4", "v5e:4x4", "v5e:8x8", "v5e:16x16")
 )
 CLIPS = 8  # on each chip, so that all rows compare
-HEAD = (
-    "| | clips a chip | fits | GB a chip | of it state | TFLOP | all-reduce | reduce-scatter | all-gather | others "
-    "| MB sent a chip | f32 gradients | at least ms | bound by | s |\n" + "| --- " * 15 + "|"
-)
+COLUMNS = {  # name in the CSV file -> in the printed table
+    "clips_per_chip": "clips a chip",
+    "fits": "fits",
+    "gb_per_chip": "GB a chip",
+    "gb_state": "of it state",
+    "tflop": "TFLOP",
+    "all_reduce": "all-reduce",
+    "reduce_scatter": "reduce-scatter",
+    "all_gather": "all-gather",
+    "others": "others",
+    "mb_sent_per_chip": "MB sent a chip",
+    "mb_f32_gradients": "f32 gradients",
+    "at_least_ms": "at least ms",
+    "bound_by": "bound by",
+    "compile_s": "s",
+}
+HEAD = f"| | {' | '.join(COLUMNS.values())} |\n" + "| --- " * (1 + len(COLUMNS)) + "|"
 
 
-def row(name: str, recipe: str, overrides: tuple[str, ...], topology: str, full: bool) -> str:
-    """One line of the table; of a step that does not fit, why."""
+def figures(recipe: str, overrides: tuple[str, ...], topology: str, full: bool) -> list[str]:
+    """The cells of one line; of a step that does not fit, why."""
     try:
         read = config.load(recipe, overrides, model_fields=model_fields, task_fields=task_fields)
         report = compile_for(
@@ -48,8 +65,8 @@ def row(name: str, recipe: str, overrides: tuple[str, ...], topology: str, full:
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip
     except VidrecError as error:
-        return f"| {name} | {CLIPS} | no: {error} |"
-    return "| " + " | ".join([name, *cells(report)]) + " |"
+        return [str(CLIPS), f"no: {error}"]
+    return cells(report)
 
 
 def cells(report: dict[str, Any]) -> list[str]:
@@ -77,6 +94,30 @@ def cells(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def table(points: Iterable[Point], full: bool) -> list[dict[str, Any]]:
+    """Prints a table, line by line; returns its rows as a CSV file has them."""
+    print(HEAD, flush=True)
+    rows = []
+    for name, recipe, overrides, topology in points:
+        found = figures(recipe, overrides, topology, full)
+        print(f"| {' | '.join([name, *found])} |", flush=True)
+        about = {"recipe": recipe, "topology": topology, "chips": parse(topology).chips}
+        rows.append({**about, **dict(zip(COLUMNS, found, strict=False))})
+    return rows
+
+
+def write_scaling(results: Path) -> None:
+    """Prints the table of weak scaling, and writes it as a CSV file of the slices' chip.
+
+    Raises:
+      VidrecError: a step could not be compiled; then nothing is written.
+    """
+    rows = table(SCALING, full=False)
+    if refused := [row["fits"] for row in rows if "at_least_ms" not in row]:
+        raise VidrecError(f"the table of weak scaling is not written: {refused[0].removeprefix('no: ')}")
+    tables.write(results, "scaling", tables.stamp(f"tpu-{parse(rows[0]['topology']).chip}-static"), rows)
+
+
 def main() -> None:
     """Prints a table, row by row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -84,10 +125,8 @@ def main() -> None:
     parser.add_argument("--only", help="rows whose name holds this")
     parser.add_argument("--full", action="store_true", help="compile as a run does")
     args = parser.parse_args()
-    print(HEAD, flush=True)
-    for name, recipe, overrides, topology in SCALING if args.scaling else RECIPES:
-        if not args.only or args.only.lower() in name.lower():
-            print(row(name, recipe, overrides, topology, args.full), flush=True)
+    points = SCALING if args.scaling else RECIPES
+    table([point for point in points if not args.only or args.only.lower() in point[0].lower()], args.full)
 
 
 if __name__ == "__main__":

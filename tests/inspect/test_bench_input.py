@@ -14,6 +14,7 @@ from vidrec.cli import main
 from vidrec.data import images
 from vidrec.data.augment import fixed_offsets, multiscale_sizes
 from vidrec.data.clips import ClipSpec
+from vidrec.errors import VidrecError
 from vidrec.inspect import bench_input, bench_videos, peers
 
 SMALL = bench_input.Setting(
@@ -105,5 +106,5 @@ def test_an_interpreter_without_pytorch_is_told(records, capsys):
     if importlib.util.find_spec("torch"):
         pytest.skip("PyTorch is installed")
     setting = SMALL._replace(records=(str(records),), torch_python=sys.executable, rounds=1)
-    with pytest.raises(bench_input.VidrecError, match="No module named 'torch'"):
+    with pytest.raises(VidrecError, match="No module named 'torch'"):
         bench_input.measure(setting)

@@ -2,38 +2,17 @@
 
 import json
 import sys
-from pathlib import Path
 
 import jax
 import pytest
 
-from vidrec import config
+from tests.inspect.sides import RECIPE, peer, small
 from vidrec.cli import main
 from vidrec.errors import UsageError, VidrecError
-from vidrec.inspect import bench_step, peaks
+from vidrec.inspect import bench_beside, bench_step, peaks
 from vidrec.inspect.flops import matrix_flops
 from vidrec.inspect.steps import program_for, trace_train, useful_flops
-from vidrec.models.registry import model_fields
 from vidrec.train.sharding import make_mesh
-from vidrec.train.tasks import task_fields
-
-SMALL = ("stage_sizes=(1,)", "widths=(4,)", "strides=(2,)", "stem=small", "stem_width=4", "num_frames=2")
-RECIPE = "configs/tsn.py:ucf101"
-
-
-def small(*overrides: str):
-    flags = [f"--config.model.{field}" for field in SMALL]
-    flags += ["--config.data.image_size=8", "--config.train.batch_size=2", "--config.mesh.data=1", *overrides]
-    return config.load(RECIPE, flags, model_fields=model_fields, task_fields=task_fields)
-
-
-def peer(folder: Path, parameters: int, seconds: float) -> str:
-    """An interpreter that says what PyTorch's side would, and writes down what it was told."""
-    found = {"seconds": [seconds] * 3, "parameters": parameters, "memory_bytes": None, "device": "cpu", "torch": "9.9"}
-    path = folder / "python"
-    path.write_text(f"#!/bin/sh\ncat >{folder}/told\nprintf '%s' '{json.dumps(found)}'\n")
-    path.chmod(0o755)
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +23,12 @@ def parameters() -> int:
 
 
 def test_both_are_measured_in_one_run(tmp_path, parameters, monkeypatch):
-    monkeypatch.setattr(bench_step, "peak_of", lambda device: peaks.Peak(1e9, 1e9, 1e9))
+    monkeypatch.setattr(bench_beside, "peak_of", lambda device: peaks.Peak(1e9, 1e9, 1e9))
     report = bench_step.measure(small(), steps=2, rounds=2, torch_python=peer(tmp_path, parameters, 0.5))
     ours, theirs = report["rows"]
     assert theirs["clips_per_second"] == pytest.approx(2 / 0.5)
     assert theirs["mfu"] == pytest.approx(report["flops"] / 0.5 / 1e9)
-    assert ours["clips_per_second"] * ours["step_ms"] == pytest.approx(2 * 1000)
+    assert ours["clips_per_second"] * ours["ms"] == pytest.approx(2 * 1000)
     assert report["times_torch"] == pytest.approx(ours["clips_per_second"] / theirs["clips_per_second"])
     assert ours["memory_bytes"] > 4 * 2 * parameters  # weights and momentum, at least
     told = json.loads((tmp_path / "told").read_text())

@@ -163,3 +163,13 @@ def test_any_text_becomes_valid_and_harmless_xml(text):
     if text.isprintable():
         assert root.text == (text or None)
         assert root.attrib["b"] == text
+
+
+def test_logarithmic_axes_show_whole_decades():
+    """Steps of ten are as long as each other; what has no logarithm leaves a gap."""
+    root = parse(curves_svg({"a": [(1, 20), (10, 200), (0, 5), (100, 2000)]}, **LABELS, log=True, y_range=(1, 10)))
+    ((first, second, last),) = drawn(root)
+    assert second[0] - first[0] == pytest.approx(last[0] - second[0], abs=0.2)
+    assert first[1] - second[1] == pytest.approx(second[1] - last[1], abs=0.2)
+    assert {"1", "10", "100", "1,000", "10,000"} <= {*texts(root)}
+    assert paths(root)[0].count("M") == 2

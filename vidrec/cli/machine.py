@@ -20,6 +20,8 @@ def add_bench(verbs: Any) -> None:
     _add_bench_correlation(whats)
     _add_bench_input(whats)
     _add_bench_step(whats)
+    _add_bench_predict(whats)
+    _add_bench_compile(whats)
 
 
 def _add_bench_correlation(whats: Any) -> None:
@@ -109,11 +111,19 @@ def _add_bench_step(whats: Any) -> None:
     parser.add_argument("--batch-size", type=int, help="clips of the global batch (default: the recipe's)")
     parser.add_argument("--steps", type=int, default=10, help="timed in each round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="in which both take their turns (default: %(default)s)")
+    _add_torch(parser)
+
+
+def _add_torch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--torch-python", default="", help="interpreter with PyTorch (default: this one, if it has it)")
 
 
-def _bench_step(args: argparse.Namespace) -> tuple[Any, str]:
+def _share_gpu() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory of the same GPU
+
+
+def _bench_step(args: argparse.Namespace) -> tuple[Any, str]:
+    _share_gpu()
     from vidrec.inspect import bench_step
 
     report = bench_step.measure(
@@ -121,6 +131,43 @@ def _bench_step(args: argparse.Namespace) -> tuple[Any, str]:
         torch_python=args.torch_python, tell=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
     return report, bench_step.text(report)
+
+
+def _add_bench_predict(whats: Any) -> None:
+    parser = add_verb(
+        whats, "predict", _bench_predict, "clips, a video file and single frames to scores, beside PyTorch's",
+        "--config configs/stm.py:ssv1 --batch-size 16",
+    )  # fmt: skip
+    add_config(parser)
+    parser.add_argument("--batch-size", type=int, action="append", help="clips; repeatable (default: 1 and 8)")
+    parser.add_argument("--rounds", type=int, default=3, help="in which all take their turns (default: %(default)s)")
+    _add_torch(parser)
+
+
+def _bench_predict(args: argparse.Namespace) -> tuple[Any, str]:
+    _share_gpu()
+    from vidrec.inspect import bench_predict
+
+    report = bench_predict.measure(
+        load_config(args), batch_sizes=args.batch_size or bench_predict.BATCHES, rounds=args.rounds,
+        torch_python=args.torch_python, tell=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    return report, bench_predict.text(report)
+
+
+def _add_bench_compile(whats: Any) -> None:
+    parser = add_verb(
+        whats, "compile", _bench_compile, "seconds until the steps run, without and with JAX's compilation cache",
+        "--config configs/stm.py:ssv1",
+    )  # fmt: skip
+    add_config(parser)
+
+
+def _bench_compile(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.inspect import bench_compile
+
+    report = bench_compile.measure(load_config(args), lambda line: print(line, file=sys.stderr, flush=True))
+    return report, bench_compile.text(report)
 
 
 def add_doctor(verbs: Any) -> None:

@@ -4,14 +4,12 @@ Other work on the machine moves seconds far more than processor time, so that is
 turns, round by round, and the median counts. `peers` holds what is compared with.
 """
 
-import importlib.util
 import json
 import os
 import random
 import re
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,11 +28,10 @@ from vidrec.data.feed import DeviceFeed, normalize
 from vidrec.data.pipeline import Loader, StepIterator, train_plan
 from vidrec.data.pool import usable_cores
 from vidrec.data.records import TFRecordSource, open_records
-from vidrec.errors import UsageError, VidrecError
+from vidrec.errors import UsageError
 from vidrec.inspect import peers
+from vidrec.inspect.bench_beside import Tell, said_by, with_torch
 from vidrec.inspect.bench_videos import VIDEOS, make_records, unpack
-
-Tell = Callable[[str], None]
 
 BATCHES = 8  # timed at least: those that a loader has read ahead must not count for much
 
@@ -86,7 +83,7 @@ def measure(setting: Setting, tell: Tell = lambda line: None) -> dict[str, Any]:
         raise UsageError("frames, batch size, clips, rounds and threads of the benchmark are at least 1")
     if setting.batches < 10 or setting.workers < 0:
         raise UsageError("--batches is at least 10, --workers at least 0")
-    torch_python = setting.torch_python or (sys.executable if importlib.util.find_spec("torch") else "")
+    torch_python = with_torch(setting.torch_python)
     if torch_python:
         said_by(torch_python, "-c", "import numpy, PIL, torch")
     with tempfile.TemporaryDirectory(prefix="vidrec-bench-") as work:
@@ -238,22 +235,6 @@ def torch_loader(
     task |= {"batch_size": setting.batch_size, "steps": steps(setting)}
     found = json.loads(said_by(python, peers.__file__, told=json.dumps(task)))
     return found["seconds"], found["cpu_seconds"]
-
-
-def said_by(python: str, *arguments: str, told: str = "") -> str:
-    """What a program of Python prints; `told` is its standard input.
-
-    Raises:
-      VidrecError: there is no such interpreter, or the program fails.
-    """
-    try:
-        done = subprocess.run([python, *arguments], input=told, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise VidrecError(f"{python} cannot be run ({error.strerror}); name a Python interpreter") from None
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise VidrecError(f"the measurement by {python} failed: {reason}")
-    return done.stdout
 
 
 # Where the time goes, and the memory

@@ -4,14 +4,7 @@ Batches are random pixels on the devices, so that nothing but the step is measur
 medians count. `torch_networks` holds what is compared with.
 """
 
-import importlib.util
-import json
-import re
-import statistics
-import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,19 +12,13 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import FrozenConfigDict
 
-from vidrec.errors import UsageError, VidrecError
-from vidrec.inspect.bench_input import said_by
-from vidrec.inspect.peaks import peak_of
+from vidrec.errors import UsageError
+from vidrec.inspect import bench_beside
+from vidrec.inspect.bench_beside import WARM_UP, Tell
 from vidrec.inspect.steps import parameters, program_for, replaced, trace_train, useful_flops
 from vidrec.train.program import Program, abstract_batch
 from vidrec.train.sharding import check_batch, make_mesh
 from vidrec.types import Batch
-
-Tell = Callable[[str], None]
-
-PEERS = re.compile(r"(tsn|tsm|stm)_resnet(50|101)")
-TORCH_NETWORKS = str(Path(__file__).with_name("torch_networks.py"))  # not imported: it needs PyTorch
-WARM_UP = 2  # steps before those that count
 
 
 def measure(
@@ -54,8 +41,8 @@ def measure(
 
     Returns:
       `device`, `devices`, `compile_s`, `flops` of a step (matrix products, recomputation left out) and `rows`: for
-      vidrec, and for PyTorch where it has the network, `clips_per_second`, `step_ms`, `mfu` (of the devices' limit in
-      bfloat16; None where that is not known), `memory_bytes` of a device; `times_torch`; `without_torch`, why not.
+      vidrec, and for PyTorch where it has the network, `clips_per_second`, `ms` of a step, `mfu` (of the devices' limit
+      in bfloat16; None where that is not known), `memory_bytes` of a device; `times_torch`; `without_torch`, why not.
 
     Raises:
       UsageError: numbers that cannot be; an interpreter is named for a network that PyTorch's side does not have.
@@ -66,29 +53,23 @@ def measure(
     config = replaced(config, "train", batch_size=batch_size or config.train.batch_size)
     mesh = make_mesh(config.mesh)
     check_batch(config.train.batch_size, mesh, "--batch-size")
-    lacking = without_peer(config, mesh)
-    if lacking and torch_python:
-        raise UsageError(f"--torch-python has nothing to run: {lacking}")
-    torch_python = torch_python or (sys.executable if importlib.util.find_spec("torch") else "")
-    lacking = lacking or ("" if torch_python else "this Python has no PyTorch; name one by --torch-python")
-
-    task = {} if lacking else peer_task(config, steps)
+    python, lacking = bench_beside.find_peer(without_peer(config, mesh), torch_python)
     own = Step(config, mesh, tell)
-    ours: list[float] = []
-    theirs: list[dict[str, Any]] = []
-    for number in range(rounds):
-        tell(f"round {number + 1} of {rounds}")
-        ours += [own.run() for _ in range(steps)]
-        if not lacking:
-            theirs.append(json.loads(said_by(torch_python, TORCH_NETWORKS, told=json.dumps(task))))
-    report = own.beside(ours, theirs) if theirs else own.report(ours)
+    ours, theirs = bench_beside.in_turns(own.run, steps, rounds, python, peer_task(config) if python else {}, tell)
+    report = own.report(ours)
+    if theirs:
+        most = bench_beside.limit(own.devices)
+        peer = bench_beside.peer_row(parameters(own.program), theirs, own.clips, own.flops, most)
+        peer |= {"memory_bytes": theirs[0]["memory_bytes"], "memory_by": "allocator"}
+        report["rows"].append(peer)
+        report["times_torch"] = peer["ms"] / report["rows"][0]["ms"]
     return {**report, "without_torch": lacking}
 
 
 def without_peer(config: FrozenConfigDict, mesh: Mesh) -> str:
     """Why PyTorch's side cannot run what a configuration trains, in a clause; "" if it can."""
-    if not PEERS.fullmatch(config.model.name):
-        return f"there is no {config.model.name} in PyTorch here, only tsn, tsm and stm on resnet50 and resnet101"
+    if lacking := bench_beside.without_network(config):
+        return lacking
     if config.task.name != "supervised" or config.optim.name != "sgd":
         return "in PyTorch there is only supervised training by SGD here"
     if mesh.size != 1:
@@ -100,7 +81,8 @@ class Step:
     """The training step of a configuration, compiled, on random clips."""
 
     def __init__(self, config: FrozenConfigDict, mesh: Mesh, tell: Tell):
-        self.config, self.mesh, self.clips = config, mesh, config.train.batch_size
+        self.config, self.clips = config, config.train.batch_size
+        self.devices = list(mesh.devices.flat)
         tell(f"compiling the step of {self.clips} clips")
         self.program = program_for(config, mesh)
         began = time.perf_counter()
@@ -125,40 +107,17 @@ class Step:
 
     def report(self, seconds: list[float]) -> dict[str, Any]:
         """What was measured, but for PyTorch's part."""
+        own = bench_beside.row("vidrec", seconds, self.clips, self.flops, bench_beside.limit(self.devices))
         return {
             "model": self.config.model.name,
             "dtype": str(self.config.model.get("dtype", "float32")),
             "batch_size": self.clips,
-            "device": self.mesh.devices.flat[0].device_kind,
-            "devices": self.mesh.size,
+            "device": self.devices[0].device_kind,
+            "devices": len(self.devices),
             "compile_s": self.compile_s,
             "flops": self.flops,
-            "rows": [{**self._row("vidrec", seconds), **memory(self.mesh, self.compiled)}],
+            "rows": [{**own, **memory(self.devices[0], self.compiled)}],
         }
-
-    def beside(self, seconds: list[float], found: list[dict[str, Any]]) -> dict[str, Any]:
-        """The report, with what PyTorch's side said in each round.
-
-        Raises:
-          VidrecError: the networks have not as many parameters.
-        """
-        own, other = parameters(self.program), found[0]["parameters"]
-        if own != other:
-            raise VidrecError(
-                f"the network in PyTorch has {other:,} parameters, and this one {own:,}: the recipe sets fields that "
-                "it does not have, so that they cannot be compared"
-            )
-        theirs = [one for said in found for one in said["seconds"]]
-        peer = self._row(f"PyTorch {found[0]['torch']}", theirs)
-        peer |= {"memory_bytes": found[0]["memory_bytes"], "memory_by": "allocator"}
-        report = self.report(seconds)
-        faster = statistics.median(theirs) / statistics.median(seconds)
-        return {**report, "rows": [*report["rows"], peer], "times_torch": faster}
-
-    def _row(self, name: str, seconds: list[float]) -> dict[str, Any]:
-        median, most = statistics.median(seconds), limit(self.mesh)
-        mfu = self.flops / (median * most) if most else None
-        return {"name": name, "clips_per_second": self.clips / median, "step_ms": median * 1000, "mfu": mfu}
 
 
 def random_batch(program: Program, batch_size: int) -> Batch:
@@ -175,26 +134,16 @@ def random_batch(program: Program, batch_size: int) -> Batch:
     return jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), given, shapes)
 
 
-def peer_task(config: FrozenConfigDict, steps: int) -> dict[str, Any]:
+def peer_task(config: FrozenConfigDict) -> dict[str, Any]:
     """What PyTorch's side is told (`torch_networks.run`)."""
-    model, optim = config.model, config.optim
-    return {
-        "network": model.name, "classes": model.num_classes, "frames": model.num_frames, "dropout": model.dropout,
-        "dtype": str(model.dtype), "size": config.data.image_size, "batch_size": config.train.batch_size,
-        "lr": optim.lr, "momentum": optim.momentum, "weight_decay": optim.weight_decay, "clip_norm": optim.clip_norm,
-        "warmup": WARM_UP, "steps": steps,
-    }  # fmt: skip
+    optim, size = config.optim, config.data.image_size
+    training = {name: optim[name] for name in ("lr", "momentum", "weight_decay", "clip_norm")}
+    return {**bench_beside.network_task(config, config.train.batch_size, (size, size)), "training": training}
 
 
-def limit(mesh: Mesh) -> float | None:
-    """Operations per second that the devices of a mesh can do together; None where that is not known."""
-    peak = peak_of(mesh.devices.flat[0])
-    return peak.flops * mesh.size if peak else None
-
-
-def memory(mesh: Mesh, compiled: Any) -> dict[str, Any]:
+def memory(device: Any, compiled: Any) -> dict[str, Any]:
     """Bytes of a device that were in use at most; where the device does not tell, those that the compiler planned."""
-    stats = mesh.devices.flat[0].memory_stats() or {}
+    stats = device.memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return {"memory_bytes": stats["peak_bytes_in_use"], "memory_by": "allocator"}
     planned = compiled.memory_analysis()
@@ -212,7 +161,7 @@ def text(report: dict[str, Any]) -> str:
     for row in report["rows"]:
         used = "" if row["mfu"] is None else f"{row['mfu']:.1%}"
         held = "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e9:.2f}"
-        lines.append(f"{row['name']:<24}{row['clips_per_second']:>10.2f}{row['step_ms']:>12.1f}{used:>8}{held:>8}")
+        lines.append(f"{row['name']:<24}{row['clips_per_second']:>10.2f}{row['ms']:>12.1f}{used:>8}{held:>8}")
     if "times_torch" in report:
         lines.append(f"{report['times_torch']:.2f} times as fast as PyTorch")
     else:

@@ -27,14 +27,14 @@ def make_records(work: Path) -> str:
     return str(work / "records")
 
 
-def draw(rng: np.random.Generator) -> Iterator[Frame]:
+def draw(rng: np.random.Generator, length: int = LENGTH) -> Iterator[Frame]:
     """A camera that glides over a textured plane, with noise: as JPEG of quality 95 about 40 KB a frame, as films."""
     plane = np.zeros((2 * HEIGHT, 2 * WIDTH, 3))
     for octave in range(2, 8):
         cells = rng.integers(0, 256, (2**octave, 2**octave, 3), dtype=np.uint8)
         plane += images.resize(cells, 2 * HEIGHT, 2 * WIDTH) / octave
     plane, noise = plane * (220 / plane.max()), rng.normal(scale=4, size=(2 * HEIGHT, 2 * WIDTH, 1))
-    for place in range(LENGTH):
+    for place in range(length):
         y, x = round(1.3 * place), round(2.1 * place)
         i, j = rng.integers(HEIGHT), rng.integers(WIDTH)
         noisy = plane[y : y + HEIGHT, x : x + WIDTH] + noise[i : i + HEIGHT, j : j + WIDTH]

@@ -71,6 +71,22 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Decades(Axis):
+    """A logarithmic axis, in exponents of ten: from one power of ten to another, with ticks at powers of ten."""
+
+    @classmethod
+    def over(cls, values: Iterable[float], *, whole_steps: bool) -> Self:
+        """Spans finite exponents (0 to 1 if there are none), always by whole decades."""
+        values = list(values) or [0.0, 1.0]
+        low, high = math.floor(min(values)), math.ceil(max(values))
+        return cls(low, max(high, low + 1), max(1, (high - low) // 6))
+
+    def name(self, tick: float) -> str:
+        """The power of ten, in figures."""
+        return f"{10.0**tick:,g}"
+
+
+@dataclass(frozen=True)
 class _Frame:
     """The rectangle that is drawn in, and the axes along it."""
 
@@ -93,6 +109,7 @@ def curves_svg(
     y_range: Point | None = None,
     levels: Mapping[str, float] | None = None,
     slots: Mapping[str, int] | None = None,
+    log: bool = False,
 ) -> str:
     """Draws lines over common axes, with a legend that repeats each line's colour and end marker.
 
@@ -102,15 +119,20 @@ def curves_svg(
       y_range: values that the vertical axis shows at least, such as (0, 1).
       levels: named horizontal lines, such as {"chance": 0.5}.
       slots: the colour and marker of a name, as from `assign_slots`, so that it looks the same in every chart.
+      log: both axes are logarithmic; a point that is not positive leaves a gap, and levels and `y_range` are positive.
 
     Returns:
       An SVG document that refers to nothing outside.
     """
-    levels, slots = levels or {}, assign_slots([*(slots or {}), *series])
+    levels, slots, axis = levels or {}, assign_slots([*(slots or {}), *series]), Axis
+    if log:
+        axis, y_range = Decades, y_range and (_exponent(y_range[0]), _exponent(y_range[1]))
+        levels = {name: _exponent(value) for name, value in levels.items()}
+        series = {name: [(_exponent(x), _exponent(y)) for x, y in line] for name, line in series.items()}
     points = [point for line in series.values() for point in line if _drawn(point)]
     legend, top = _legend(series, slots)
-    x = Axis.over((x for x, _ in points), whole_steps=False)
-    y = Axis.over([y for _, y in points] + [*levels.values(), *(y_range or ())], whole_steps=True)
+    x = axis.over((x for x, _ in points), whole_steps=False)
+    y = axis.over([y for _, y in points] + [*levels.values(), *(y_range or ())], whole_steps=True)
     left = 10 + _GLYPH * max(len(y.name(tick)) for tick in y.ticks())
     frame = _Frame(left, top + 26, WIDTH - left - 8 - _GLYPH / 2 * len(x.name(x.high)), x, y)
     body = [
@@ -155,6 +177,10 @@ def escape(text: object) -> str:
 
 def _drawn(point: Point) -> bool:
     return math.isfinite(point[0]) and math.isfinite(point[1])
+
+
+def _exponent(value: float) -> float:
+    return math.log10(value) if value > 0 else math.nan
 
 
 def _finite(value: float) -> float:

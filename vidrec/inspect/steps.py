@@ -21,13 +21,23 @@ def program_for(config: FrozenConfigDict, mesh: Mesh) -> Program:
     Raises:
       UsageError: model.num_classes is 0.
     """
+    classes = class_names(config)
+    if config.train.class_weights == BALANCED:
+        config = replaced(config, "train", class_weights=(1.0,) * len(classes))  # which numbers is of no account here
+    records = max(RECORDS, config.train.batch_size)
+    return make_program(config, mesh, classes, records)
+
+
+def class_names(config: FrozenConfigDict) -> tuple[str, ...]:
+    """Names for as many classes as the configuration says.
+
+    Raises:
+      UsageError: model.num_classes is 0.
+    """
     count = config.model.num_classes
     if not count:
         raise UsageError("model.num_classes is 0 (as many as the records have); set --config.model.num_classes=N")
-    if config.train.class_weights == BALANCED:
-        config = replaced(config, "train", class_weights=(1.0,) * count)  # which numbers is of no account here
-    records = max(RECORDS, config.train.batch_size)
-    return make_program(config, mesh, [f"class {number}" for number in range(count)], records)
+    return tuple(f"class {number}" for number in range(count))
 
 
 def parameters(program: Program) -> int:

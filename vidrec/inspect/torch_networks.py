@@ -1,4 +1,4 @@
-"""What the training step is measured against: TSN, TSM and STM on ResNet-50 or 101 in plain PyTorch, one SGD step.
+"""What vidrec is measured against: TSN, TSM and STM on ResNet-50 or 101 in plain PyTorch, an SGD step or a prediction.
 
 This file is also a script, so that another interpreter, one with PyTorch, can run it; therefore it imports nothing of
 vidrec and is written for older Pythons, too. It reads one JSON object on standard input (`run`) and writes one. It
@@ -121,11 +121,12 @@ class Network(nn.Module):
 
 
 def run(task):
-    """Times training steps on one batch of random pixels.
+    """Times training steps, or predictions, on one batch of random pixels.
 
     Args:
-      task: `network` (such as stm_resnet50), `classes`, `frames`, `size`, `batch_size`, `dropout`, `dtype`, `lr`,
-        `momentum`, `weight_decay`, `clip_norm` (0: none), `warmup` and `steps`.
+      task: `network` (such as stm_resnet50), `classes`, `frames`, `size` (height, width), `batch_size`, `dropout`,
+        `dtype`, `warmup` and `steps`; for training steps `training` with `lr`, `momentum`, `weight_decay` and
+        `clip_norm` (0: none), without it predictions.
 
     Returns:
       `seconds` of each step, `parameters`, `memory_bytes` (at most, on a GPU; else None), `device` and `torch`.
@@ -134,27 +135,17 @@ def run(task):
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
     family, depth = task["network"].split("_")
-    network = Network(family, depth, task["classes"], task["frames"], task["dropout"]).to(device).train()
+    network = Network(family, depth, task["classes"], task["frames"], task["dropout"]).to(device)
     network = network.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=task["lr"], momentum=task["momentum"], weight_decay=task["weight_decay"]
-    )
-    shape = (task["batch_size"], task["frames"], 3, task["size"], task["size"])
+    shape = (task["batch_size"], task["frames"], 3, *task["size"])
     clips = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
-    labels = torch.randint(0, task["classes"], shape[:1], device=device)
     mean, std = (torch.tensor(values, device=device).view(1, 1, 3, 1, 1) for values in (MEAN, STD))
 
-    def step():
+    def scores():
         with torch.autocast(device.type, torch.bfloat16, enabled=task["dtype"] == "bfloat16"):
-            scores = network((clips.float() / 255 - mean) / std)
-            loss = nn.functional.cross_entropy(scores.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if task["clip_norm"]:
-            nn.utils.clip_grad_norm_(network.parameters(), task["clip_norm"])
-        optimizer.step()
-        return loss.item()  # waits for the device
+            return network((clips.float() / 255 - mean) / std).float()
 
+    step = training(network, scores, task) if "training" in task else predicting(network, scores)
     for _ in range(task["warmup"]):
         step()
     seconds = [timed(step) for _ in range(task["steps"])]
@@ -166,6 +157,39 @@ def run(task):
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "torch": torch.__version__,
     }
+
+
+def training(network, scores, task):
+    """A function that takes one SGD step."""
+    given = task["training"]
+    network.train()
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=given["lr"], momentum=given["momentum"], weight_decay=given["weight_decay"]
+    )
+    device = next(network.parameters()).device
+    labels = torch.randint(0, task["classes"], (task["batch_size"],), device=device)
+
+    def step():
+        loss = nn.functional.cross_entropy(scores(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if given["clip_norm"]:
+            nn.utils.clip_grad_norm_(network.parameters(), given["clip_norm"])
+        optimizer.step()
+        return loss.item()  # waits for the device
+
+    return step
+
+
+def predicting(network, scores):
+    """A function that predicts once."""
+    network.eval()
+
+    def step():
+        with torch.no_grad():
+            return scores().softmax(-1).cpu()  # waits for the device
+
+    return step
 
 
 def timed(step):
