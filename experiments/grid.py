@@ -109,7 +109,7 @@ class Study(NamedTuple):
       dataset: of the paper's rows.
       rows: name -> row.
       claims: stated before anything was run.
-      measure: of the measures of `ask`, that which toy rows are compared by; the paper's are by top1.
+      measure: of the measures of `ask`, that which rows are compared by.
       ask: folder of a run -> measures, shares of 1.
       overrides: of the toy recipes of all rows.
       videos: that the toys are trained and tested on.
@@ -135,11 +135,13 @@ class Scale(NamedTuple):
       size: of the toy videos, in pixels; 0: the paper's own recipe and data.
       seeds: how many.
       overrides: of all toy recipes.
+      records: of the paper's data set, folder or address; "": where its recipe says.
     """
 
     size: int
     seeds: int
     overrides: tuple[str, ...] = ()
+    records: str = ""
 
 
 SCALES = {
@@ -194,8 +196,8 @@ def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
 
 
 def measured_by(study: Study, row: Row, scale: Scale) -> str:
-    """The measure by which a row is compared."""
-    return row.measure or (study.measure if scale.size else "top1")
+    """The measure by which a row is compared; only toys have mirrored pairs."""
+    return row.measure or ("top1" if study.measure == "pairs" and not scale.size else study.measure)
 
 
 class Results:
@@ -231,7 +233,7 @@ def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out:
 
 def trained(study: Study, one: Point, scale: Scale, out: Path, runs: str = "runs") -> Path:
     """The folder of a point's run below `out`; trains it where that was not done."""
-    records = study.videos.make(out, scale.size) if scale.size else Path(one.config.data.records)
+    records = str(study.videos.make(out, scale.size)) if scale.size else scale.records or one.config.data.records
     return train_small(ConfigDict(one.config.to_dict()), out / runs / one.key, records, seed=one.seed)
 
 
@@ -303,7 +305,7 @@ def verdicts(study: Study, found: dict[str, dict[int, float]]) -> Iterator[Verdi
 def text(study: Study, scale: Scale, results: Results) -> str:
     """The table beside the paper's, and the claims, as Markdown."""
     found = values(study, scale, results)
-    measure = study.measure if scale.size else "top1"
+    measure = measured_by(study, Row(""), scale)
     lines = [f"### {study.title}", "", f"| row | paper | here: {measure}, % | seeds |"]
     lines.append("| --- | ---: | ---: | ---: |")
     for name, row in study.rows.items():

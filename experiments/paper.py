@@ -1,9 +1,12 @@
 """The command of a paper's folder: its tables and figures on toy videos.
 
-python -m experiments.stm.run [--scale cpu|gpu|paper] [--study modules ...] [--seeds 3] [--out runs/papers]
-python -m experiments.stm.run --table           # what stands in results.jsonl, as README.md has it
-python -m experiments.stm.run --figures         # the pictures of README.md; those of runs, of the first seed's
-python -m experiments.stm.run --again           # do the points come to the numbers that stand there once more?
+Stopped and started again, it goes on where it was.
+
+    python -m experiments.stm.run [--scale cpu|gpu] [--study modules ...] [--seeds 3] [--out runs/papers]
+    python -m experiments.stm.run --scale paper [--records records/ssv1]    # the paper's own recipes and data
+    python -m experiments.stm.run --table           # what stands in results.jsonl, as README.md has it
+    python -m experiments.stm.run --figures         # the pictures of README.md; those of runs, of the first seed's
+    python -m experiments.stm.run --again           # do the points come to the numbers that stand there once more?
 """
 
 import argparse
@@ -20,6 +23,7 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
     """The command of a paper's folder."""
     parser = argparse.ArgumentParser(description="The paper's tables on toy videos; goes on where it was.")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="paper: its own recipe and data")
+    parser.add_argument("--records", default="", help="of --scale paper: folder or address (default: as in the recipe)")
     parser.add_argument("--study", choices=studies, action="append", help="one of them; may be given several times")
     parser.add_argument("--seeds", type=int, choices=range(1, max(T) + 1), help="how many (default: of the scale)")
     parser.add_argument("--out", type=Path, default=Path("runs/papers"), help="folder of videos and runs")
@@ -28,7 +32,9 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
     instead.add_argument("--figures", action="store_true", help="draw what there is, into the paper's folder")
     instead.add_argument("--again", action="store_true", help="run what there is again; status 1 if numbers differ")
     args = parser.parse_args(argv)
-    scale = SCALES[args.scale]
+    if args.records and args.scale != "paper":
+        parser.error("--records has an effect with --scale paper only: toy videos are drawn")
+    scale = SCALES[args.scale]._replace(records=args.records)
     seeds = range(args.seeds or scale.seeds)
     results = Results(folder / ("results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl"))
     chosen = {name: studies[name] for name in args.study or studies}

@@ -11,7 +11,7 @@ from vidrec.train.loop import train
 from vidrec.train.tasks import task_fields
 
 
-def train_small(config: ConfigDict, run: Path, records: Path, *, seed: int = 0, steps: int | None = None) -> Path:
+def train_small(config: ConfigDict, run: Path, records: str | Path, *, seed: int = 0, steps: int | None = None) -> Path:
     """Trains from a recipe, or goes on; returns the run's folder.
 
     Args:

@@ -5,12 +5,9 @@ from pathlib import Path
 
 from experiments.benchmarks import tables
 from vidrec.files import atomic_write
-from vidrec.inspect.charts import Point, curves_svg
+from vidrec.inspect.charts import Point, as_file, curves_svg
 
 Rows = Sequence[dict[str, str]]
-
-# A file of its own has no text around it whose colour it could take.
-COLOURS = "<style>svg{color:#1f2328}@media (prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
 
 
 def draw(results: Path) -> list[Path]:
@@ -27,7 +24,7 @@ def _beside(table: Path, pictures: dict[str, Callable[[Rows], str]]) -> Iterator
     for name, picture in pictures.items():
         path = table.with_name(f"{name}.svg")
         with atomic_write(path) as file:
-            file.write(f"{picture(tables.read(table)).replace('<title>', f'{COLOURS}<title>', 1)}\n".encode())
+            file.write(as_file(picture(tables.read(table))).encode())
         yield path
 
 
