@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vidrec.inspect.charts import PALETTE, Axis, assign_slots, curves_svg, escape
+from vidrec.inspect.charts import PALETTE, Axis, as_file, assign_slots, curves_svg, escape
 
 SVG = "{http://www.w3.org/2000/svg}"
 LABELS = {"title": "Loss", "x_label": "step", "y_label": "nats"}
@@ -173,3 +173,14 @@ def test_logarithmic_axes_show_whole_decades():
     assert first[1] - second[1] == pytest.approx(second[1] - last[1], abs=0.2)
     assert {"1", "10", "100", "1,000", "10,000"} <= {*texts(root)}
     assert paths(root)[0].count("M") == 2
+
+
+def test_a_file_has_colours_of_its_own():
+    """Where nothing around it gives a colour, and for pages of both kinds; else it is the same chart."""
+    chart = curves_svg({"<b>": [(0, 1)]}, **LABELS)
+    root = parse(as_file(chart))
+    style = root.find(SVG + "style")
+    assert style.text.count("color:#") == 2
+    assert "prefers-color-scheme:dark" in style.text
+    root.remove(style)
+    assert ET.tostring(root) == ET.tostring(parse(chart))
