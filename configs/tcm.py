@@ -131,12 +131,17 @@ def positions(text: str) -> tuple[int, ...]:
 
 
 def toy(arguments: ConfigDict) -> ConfigDict:
-    """The demo's recipe, for the arguments that do not change its backbone."""
+    """The demo's recipe, on any host."""
     from vidrec import demo
 
-    if (arguments.frames, arguments.depth, arguments.host, arguments.stride) != (8, 0, "tsm", 0):
-        raise UsageError("config argument toy has a network of its own; frames, depth, host and stride do not apply")
+    if (arguments.frames, arguments.depth, arguments.stride) != (8, 0, 0):
+        raise UsageError("config argument toy has a network of its own; frames, depth and stride do not apply")
     c = demo.get_config("tcm")
+    if arguments.host != "tsm":
+        c.model.name = f"tcm_resnet{HOSTS[arguments.host]}"
+        c.model.tcm_host = arguments.host
+    if arguments.host == "resnext3d":
+        del c.model.stem  # it has one of its own
     if arguments.parts in ("tam", "none"):
         del c.model.tcm_patch  # which those have no use for
     return c

@@ -38,6 +38,20 @@ STUDIES = {
         (Claim("TCM", "TSM"), Claim("TCM", "MTDM alone"), Claim("TCM", "TAM alone")),
         overrides=LENGTH,
     ),
+    "backbones": Study(
+        "Table III: other networks with and without it",
+        *RECIPE,
+        {
+            "TSM": Row("depth=18,parts=none", 42.8, "parts=none"),
+            "TSM + TCM": Row("depth=18", 45.8, ""),
+            "TEA": Row("host=tea,parts=none"),
+            "TEA + TCM": Row("host=tea", 50.6),
+            "3D ResNeXt": Row("host=resnext3d,frames=16,parts=none", None, "host=resnext3d,parts=none"),
+            "3D ResNeXt + TCM": Row("host=resnext3d,frames=16", 26.1, "host=resnext3d"),
+        },
+        tuple(Claim(f"{network} + TCM", network) for network in ("TSM", "TEA", "3D ResNeXt")),
+        overrides=LENGTH,
+    ),
     "position": Study(
         "Table VII: position",
         *RECIPE,
