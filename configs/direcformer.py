@@ -75,6 +75,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         cos_scale=("1", "1/keys"),
         losses="",
         orders="",
+        guided=("both", "shuffled"),
     )
     time, space = attention(arguments)
     losses = arguments.losses or usual_losses(arguments.network, time)
@@ -86,12 +87,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
         raise UsageError("config argument orders is of the order losses; it has no effect with losses=none")
     if losses == "ord+self" and time == "softmax":
         raise UsageError("config argument losses=ord+self: the loss of maps needs their signs, which softmax has not")
+    if losses != "ord+self" and arguments.guided != "both":
+        raise UsageError(f"config argument guided is of the loss of maps; it has no effect with losses={losses}")
 
     c = toy(losses) if arguments.dataset == "toy" else recipe(arguments, losses)
     c.model.name = f"{arguments.network}_base"
     c.model.update(time_attn=time, space_attn=space, cos_scale=arguments.cos_scale)
     if arguments.orders:
         c.model.num_orders = int(arguments.orders)
+    if losses == "ord+self":
+        c.task.guided_clips = arguments.guided
     return c
 
 

@@ -55,7 +55,7 @@ def sweep() -> dict[str, list[str]]:
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The paper's recipe for one data set."""
-    arguments = parse_arg(arg, dataset=(*CLASSES, "toy"), frames=8, te=TE, fe=FE)
+    arguments = parse_arg(arg, dataset=(*CLASSES, "toy"), frames=8, te="", fe="")
     if arguments.dataset == "toy":
         return toy(arguments)
 
@@ -63,8 +63,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.model.name = "tefe_resnet50"
     c.model.num_classes = CLASSES[arguments.dataset]
     c.model.num_frames = arguments.frames
-    c.model.te = counts("te", arguments.te)
-    c.model.fe = counts("fe", arguments.fe)
+    c.model.te = counts("te", arguments.te or TE)
+    c.model.fe = counts("fe", arguments.fe or FE)
     c.model.dropout = 0.5
     c.model.dtype = "bfloat16"
     c.model.bn = "global"
@@ -98,8 +98,8 @@ def toy(arguments: ConfigDict) -> ConfigDict:
     if arguments.frames != 8:
         raise UsageError("config argument toy has a network of its own; frames does not apply")
     c = demo.get_config("tefe")
-    for name, default in (("te", TE), ("fe", FE)):
-        if arguments[name] != default:
+    for name in ("te", "fe"):
+        if arguments[name]:
             c.model[name] = counts(name, arguments[name])
     if not any(c.model.fe):
         del c.model.fe_init

@@ -1,6 +1,7 @@
 """Pictures of the papers' folders: what the seeds of each row came to, curves, and what trained networks look at."""
 
 import io
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from experiments.grid import Results, Scale, Study, T, Verdict, point, trained, values, verdicts
+from experiments.grid import MOST_SEEDS, Results, Scale, Study, Verdict, point, values, verdicts
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write
 from vidrec.inspect.charts import PALETTE, Axis, as_file, curves_svg, escape
@@ -64,15 +65,23 @@ class Mark(NamedTuple):
 def draw(
     studies: Mapping[str, Study], looks: Sequence[Look], scale: Scale, results: Results, out: Path, folder: Path
 ) -> None:
-    """Draws rows.svg, a curve of each study that has one, and the looks of these studies into a paper's folder."""
+    """Draws rows.svg, a curve of each study that has one, and the looks at runs that are there, into a folder."""
     groups = {study.title: list(row_marks(values(study, scale, results))) for study in studies.values()}
     write(folder / "rows.svg", marks_svg(groups, title="Each row and its seeds", x_label="%"))
     for name, study in studies.items():
         if study.curve:
             write(folder / f"{name}.svg", curve_svg(study, scale, results))
     for look in looks:
-        if look.study in studies:
-            write(folder / look.file, look_png(look, studies[look.study], scale, out))
+        runs = {row: run_of(studies[look.study], row, scale, out) for row in look.rows}
+        if all(run.exists() for run in runs.values()):
+            write(folder / look.file, look_png(look, runs, out / f"videos-{scale.size}"))
+        else:
+            print(f"{look.file} is left as it is: its runs are not in {out}", file=sys.stderr)
+
+
+def run_of(study: Study, row: str, scale: Scale, out: Path) -> Path:
+    """The folder of the first seed's run of a row."""
+    return out / "runs" / point(study, study.rows[row], scale, 0).key
 
 
 def write(path: Path, picture: str | bytes) -> None:
@@ -170,7 +179,7 @@ def curves(study: Study, scale: Scale, results: Results) -> dict[str, list[tuple
     found = {}
     for name, row in study.rows.items():
         one, line = point(study, row, scale, 0), defaultdict(list)
-        for seed in range(max(T)):
+        for seed in range(MOST_SEEDS):
             for measure, value in (results.measures(one._replace(seed=seed).key) or {}).items():
                 if measure.startswith(f"{study.curve} "):
                     line[float(measure.removeprefix(study.curve))].append(value)
@@ -178,18 +187,15 @@ def curves(study: Study, scale: Scale, results: Results) -> dict[str, list[tuple
     return found
 
 
-def look_png(look: Look, study: Study, scale: Scale, out: Path) -> bytes:
-    """A look at the first seed's runs of its rows, which are trained where they were not."""
-    networks = {row: load(trained(study, point(study, study.rows[row], scale, 0), scale, out)) for row in look.rows}
+def look_png(look: Look, runs: Mapping[str, Path], videos: Path) -> bytes:
+    """A look at runs, by the rows that they are of."""
+    networks = {row: load(run) for row, run in runs.items()}
     if look.what == "confusion":
         (recognizer,) = networks.values()
         return confusion_png(evaluate_recognizer(recognizer, recognizer.config).confusion(), recognizer.classes)
-    video = out / f"videos-{scale.size}" / "test" / f"{look.video}.mp4"
-    shown = [
-        panel
-        for row, one in networks.items()
-        for panel in seen(one, video, look.what, row if len(networks) > 1 else "")
-    ]
+    video = videos / "test" / f"{look.video}.mp4"
+    titles = {row: row if len(networks) > 1 else "" for row in networks}
+    shown = [panel for row, one in networks.items() for panel in seen(one, video, look.what, titles[row])]
     picture = io.BytesIO()
     Image.fromarray(sheet(shown)).save(picture, "PNG", optimize=True)
     return picture.getvalue()

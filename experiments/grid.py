@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,8 +31,10 @@ from vidrec.train.tasks import task_fields
 
 Measures = dict[str, float]
 
+MOST_SEEDS = 8
+
 # One-sided 95 % points of Student's t, by the number of seeds.
-T = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
+T95 = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
 
 
 def accuracy(folder: Path) -> Measures:
@@ -136,12 +138,14 @@ class Scale(NamedTuple):
       seeds: how many.
       overrides: of all toy recipes.
       records: of the paper's data set, folder or address; "": where its recipe says.
+      init: weights that the paper's networks start from; {model} stands for the network's name.
     """
 
     size: int
     seeds: int
     overrides: tuple[str, ...] = ()
     records: str = ""
+    init: str = ""
 
 
 SCALES = {
@@ -152,7 +156,7 @@ SCALES = {
 
 
 class Point(NamedTuple):
-    """One training: a recipe, completed, the videos it is trained on ("": its own data), and a seed."""
+    """One training: a recipe, completed, the videos it is trained on ("": where the recipe says), and a seed."""
 
     spec: str
     config: FrozenConfigDict
@@ -192,7 +196,11 @@ def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
     spec = f"{study.recipe}:{','.join(filter(None, ('toy' if scale.size else study.dataset, args)))}"
     overrides = (*study.overrides, *scale.overrides, *row.overrides) if scale.size else ()
     config = configuration.load(spec, overrides, model_fields=model_fields, task_fields=task_fields)
-    return Point(spec, config, study.videos.name if scale.size else "", seed)
+    own = [f"--config.train.init={scale.init.format(model=config.model.name)}"] if scale.init else []
+    if "image_size" in config.model:  # of a transformer, whose patches have places
+        own.append(f"--config.model.image_size={config.data.image_size}")
+    config = configuration.load(spec, (*overrides, *own), model_fields=model_fields, task_fields=task_fields)
+    return Point(spec, config, study.videos.name if scale.size else scale.records, seed)
 
 
 def measured_by(study: Study, row: Row, scale: Scale) -> str:
@@ -237,19 +245,29 @@ def trained(study: Study, one: Point, scale: Scale, out: Path, runs: str = "runs
     return train_small(ConfigDict(one.config.to_dict()), out / runs / one.key, records, seed=one.seed)
 
 
-def differing(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> Iterator[str]:
-    """Runs the points that have results once more, from the start, and tells which come to other numbers."""
-    for name, row in study.rows.items():
-        for seed in seeds:
-            one = point(study, row, scale, seed)
-            if (before := results.measures(one.key)) is None:
-                continue
-            print(f"\n{study.title}: {name}, seed {seed} once more", file=sys.stderr, flush=True)
-            shutil.rmtree(out / "again" / one.key, ignore_errors=True)
-            now = rounded(study.ask(trained(study, one, scale, out, "again")))
-            for measure in before.keys() & now.keys():
-                if before[measure] != now[measure]:
-                    yield f"{one.key}: {measure} was {before[measure]}, now {now[measure]}"
+def again(
+    studies: Iterable[Study], scale: Scale, seeds: Sequence[int], results: Results, out: Path
+) -> Iterator[tuple[str, list[str]]]:
+    """Runs each point that has results once more, from the start; gives its key and what came to other numbers."""
+    done = set()
+    for study in studies:
+        for name, row in study.rows.items():
+            for one in (point(study, row, scale, seed) for seed in seeds):
+                before = results.measures(one.key)
+                if before is None or (one.key, study.ask) in done:
+                    continue
+                done.add((one.key, study.ask))
+                print(f"\n{study.title}: {name}, seed {one.seed} once more", file=sys.stderr, flush=True)
+                shutil.rmtree(out / "again" / one.key, ignore_errors=True)
+                now = rounded(study.ask(trained(study, one, scale, out, "again")))
+                yield (
+                    one.key,
+                    [
+                        f"{measure} was {before[measure]}, now {value}"
+                        for measure, value in now.items()
+                        if before.get(measure, value) != value
+                    ],
+                )
 
 
 def rounded(measures: Measures) -> Measures:
@@ -287,7 +305,7 @@ def values(study: Study, scale: Scale, results: Results) -> dict[str, dict[int, 
     found: dict[str, dict[int, float]] = {}
     for name, row in study.rows.items():
         one, measure = point(study, row, scale, 0), measured_by(study, row, scale)
-        each = {seed: results.measures(one._replace(seed=seed).key) or {} for seed in range(max(T))}
+        each = {seed: results.measures(one._replace(seed=seed).key) or {} for seed in range(MOST_SEEDS)}
         found[name] = {seed: 100 * measures[measure] for seed, measures in each.items() if measure in measures}
     return found
 
@@ -298,7 +316,7 @@ def verdicts(study: Study, found: dict[str, dict[int, float]]) -> Iterator[Verdi
         better, worse = found[claim.better], found[claim.worse]
         differences = [better[seed] - worse[seed] for seed in better.keys() & worse.keys()]
         count = len(differences)
-        spread = T[count] * np.std(differences, ddof=1) / np.sqrt(count) if count > 1 else np.inf
+        spread = T95[count] * np.std(differences, ddof=1) / np.sqrt(count) if count > 1 else np.inf
         yield Verdict(claim, float(np.mean(differences)) if count else np.nan, float(spread), count)
 
 
@@ -306,14 +324,15 @@ def text(study: Study, scale: Scale, results: Results) -> str:
     """The table beside the paper's, and the claims, as Markdown."""
     found = values(study, scale, results)
     measure = measured_by(study, Row(""), scale)
-    lines = [f"### {study.title}", "", f"| row | paper | here: {measure}, % | seeds |"]
+    lines = [f"### {study.title}", "", f"| row | paper | here: {measure}, %, mean ± standard deviation | seeds |"]
     lines.append("| --- | ---: | ---: | ---: |")
     for name, row in study.rows.items():
         measured = list(found[name].values())
         here = f"{np.mean(measured):.1f}" if measured else "-"
         here += f" ± {np.std(measured, ddof=1):.1f}" if len(measured) > 1 else ""
+        here += f" ({row.measure})" if row.measure else ""
         lines.append(f"| {name} | {row.published or ''} | {here} | {len(measured)} |")
-    lines += ["", "| claim | difference | | seeds |", "| --- | ---: | --- | ---: |"]
+    lines += ["", "| claim | difference ± half of its 90 % interval | | seeds |", "| --- | ---: | --- | ---: |"]
     for one in verdicts(study, found):
         told = f"{one.difference:+.1f} ± {one.spread:.1f}" if one.seeds > 1 else "-"
         lines.append(f"| {one.claim.better} > {one.claim.worse} | {told} | {one.word} | {one.seeds} |")

@@ -1,9 +1,9 @@
 """The command of a paper's folder: its tables and figures on toy videos.
 
-Stopped and started again, it goes on where it was.
+Stopped and started again, it goes on where it was. One process at a time for each paper.
 
     python -m experiments.stm.run [--scale cpu|gpu] [--study modules ...] [--seeds 3] [--out runs/papers]
-    python -m experiments.stm.run --scale paper [--records records/ssv1]    # the paper's own recipes and data
+    python -m experiments.stm.run --scale paper --init 'weights/{model}' [--records records/ssv1]
     python -m experiments.stm.run --table           # what stands in results.jsonl, as README.md has it
     python -m experiments.stm.run --figures         # the pictures of README.md; those of runs, of the first seed's
     python -m experiments.stm.run --again           # do the points come to the numbers that stand there once more?
@@ -11,11 +11,11 @@ Stopped and started again, it goes on where it was.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments.figures import Look, draw
-from experiments.grid import SCALES, Results, Study, T, differing, run, text
+from experiments.grid import MOST_SEEDS, SCALES, Results, Scale, Study, again, run, text
 from vidrec.errors import VidrecError
 
 
@@ -24,28 +24,31 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
     parser = argparse.ArgumentParser(description="The paper's tables on toy videos; goes on where it was.")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="paper: its own recipe and data")
     parser.add_argument("--records", default="", help="of --scale paper: folder or address (default: as in the recipe)")
+    parser.add_argument("--init", default="", help="of --scale paper: weights to start from; {model}: a row's network")
     parser.add_argument("--study", choices=studies, action="append", help="one of them; may be given several times")
-    parser.add_argument("--seeds", type=int, choices=range(1, max(T) + 1), help="how many (default: of the scale)")
+    parser.add_argument("--seeds", type=int, choices=range(1, MOST_SEEDS + 1), help="how many (default: of the scale)")
     parser.add_argument("--out", type=Path, default=Path("runs/papers"), help="folder of videos and runs")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--table", action="store_true", help="run nothing, print what there is")
     instead.add_argument("--figures", action="store_true", help="draw what there is, into the paper's folder")
     instead.add_argument("--again", action="store_true", help="run what there is again; status 1 if numbers differ")
     args = parser.parse_args(argv)
-    if args.records and args.scale != "paper":
-        parser.error("--records has an effect with --scale paper only: toy videos are drawn")
-    scale = SCALES[args.scale]._replace(records=args.records)
+    if (args.records or args.init) and args.scale != "paper":
+        parser.error(
+            "--records and --init are of --scale paper: toy videos are drawn, their networks start from nothing"
+        )
+    if args.figures and args.scale != "cpu":
+        parser.error("--figures draws what was run with --scale cpu")
+    scale = SCALES[args.scale]._replace(records=args.records, init=args.init)
     seeds = range(args.seeds or scale.seeds)
     results = Results(folder / ("results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl"))
     chosen = {name: studies[name] for name in args.study or studies}
     try:
         if args.figures:
-            draw(chosen, looks, scale, results, args.out, folder)
+            draw(studies, looks, scale, results, args.out, folder)
             return 0
         if args.again:
-            other = [line for study in chosen.values() for line in differing(study, scale, seeds, results, args.out)]
-            print("\n".join(other) or "The same numbers.")
-            return int(bool(other))
+            return repeat(chosen.values(), scale, seeds, results, args.out)
         for study in chosen.values():
             if not args.table:
                 run(study, scale, seeds, results, args.out)
@@ -53,4 +56,17 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
     except VidrecError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
+
+
+def repeat(studies: Iterable[Study], scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> int:
+    """Runs points again and tells what differs; the exit status."""
+    count, differ = 0, 0
+    for key, other in again(studies, scale, seeds, results, out):
+        count, differ = count + 1, differ + bool(other)
+        print(f"{key}: {'; '.join(other) or 'the same numbers'}", flush=True)
+    print(f"{count} points run again, {differ} came to other numbers.")
+    return int(differ > 0 or not count)

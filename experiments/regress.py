@@ -12,6 +12,7 @@ it lacks, in hours. Ends with status 1 where a certain claim does not hold.
 import argparse
 import importlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from experiments.figures import claim_marks, marks_svg, write
 from experiments.grid import SCALES, Results, Study, point, run, trained, values, verdicts
 from vidrec.data.pool import usable_cores
 from vidrec.demo import make_records, scores, train_network
+from vidrec.errors import VidrecError
 from vidrec.inspect.run_folder import read_run
 
 PAPERS = {"ttsn": "TTSN", "direcformer": "DirecFormer", "stm": "STM", "tefe": "TEFE", "tcm": "TCM-Net"}
@@ -63,6 +65,7 @@ def certain(out: Path) -> list[Line]:
     records, _ = make_records(out / "demo")
     study = order_study()
     study.videos.make(out, SCALES["cpu"].size)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # small networks, side by side: a GPU would be in the way
     with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as pool:
         orders = [pool.submit(order_accuracy, out, row) for row in study.rows]  # the longest first
         pairs = {name: pool.submit(pair_accuracy, out / "demo" / name, name, records) for name in ("tsn", *REACHED)}
@@ -131,7 +134,7 @@ def found_out(full: bool, out: Path) -> list[Line]:
                 lines.append(
                     Line(
                         f"{title}, {study.title}: {one.claim.better} > {one.claim.worse}",
-                        f"{study.measure}: the first is better",
+                        f"{study.measure}: the first is better, beyond the 90 % interval of the difference",
                         f"{better} against {worse}",
                         one.seeds,
                         one.word,
@@ -178,7 +181,11 @@ def table(lines: Sequence[Line]) -> str:
     """All claims as Markdown."""
     rows = ["| claim | stated beforehand | measured | seeds | |", "| --- | --- | --- | ---: | --- |"]
     rows += [f"| {one.claim} | {one.beforehand} | {one.measured} | {one.seeds} | {one.holds} |" for one in lines]
-    return "\n".join(rows)
+    tested = sum(not one.certain and one.seeds > 1 for one in lines)
+    chance = (
+        f"Of {tested} claims tested at 5 % on either side, about {tested / 10:.0f} would show a difference by chance."
+    )
+    return "\n".join([*rows, "", chance])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -194,7 +201,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.figure:
         write(Path(*experiments.__path__) / "claims.svg", figure())
         return 0
-    lines = [*certain(args.out / "regress"), *found_out(args.full, args.out)]
+    try:
+        lines = [*certain(args.out / "regress"), *found_out(args.full, args.out)]
+    except VidrecError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
     print(json.dumps([one._asdict() for one in lines]) if args.json else table(lines))
     return int(any(one.certain and one.holds != word(True) for one in lines))
 

@@ -47,16 +47,18 @@ def test_seeds_are_compared_with_themselves():
 
 
 @pytest.mark.parametrize(("paper", "name"), STUDIES)
-def test_every_row_is_a_recipe_at_both_ends(paper, name):
-    """Rows differ from each other, as toys and in the paper's recipe; claims are of rows that are there."""
+def test_every_row_is_a_recipe_at_every_scale(paper, name):
+    """No two rows are one training unless they are compared by different measures, or toys that are said to be one."""
     study = regress.studies_of(paper)[name]
     for scale in (SCALES["cpu"], SCALES["gpu"], SCALES["paper"]):
-        found = [grid.point(study, row, scale, 0) for row in study.rows.values()]
-        keys = [one.key for one in found]
-        for one in found:
+        keys = {}
+        for row in study.rows.values():
+            one = grid.point(study, row, scale, 0)
             network(one.config)  # refuses fields that have no effect
-        rows = {(row.args, row.overrides if scale.size else ()) for row in study.rows.values()}
-        assert len(set(keys)) == len(rows)
+            alike = (row.args if row.toy is None or not scale.size else row.toy, row.overrides if scale.size else ())
+            assert keys.setdefault(one.key, alike) == alike
+            assert one.config.model.get("image_size", one.config.data.image_size) == one.config.data.image_size
+    assert len({(row.args, row.measure) for row in study.rows.values()}) == len(study.rows)
     assert {row for claim in study.claims for row in claim} <= study.rows.keys()
     args = {arg for args in sweep(study.recipe).values() for arg in args}
     assert any(arg.startswith(study.dataset) for arg in args)
@@ -115,12 +117,14 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     (kept,) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     assert f"| TSN |  | {100 * kept['measures']['top1']:.1f} | 1 |" in table
     assert command() == (0, table, "")  # nothing is left to run
-    assert command("--again")[:2] == (0, "The same numbers.\n")
+    status, told, _ = command("--again")
+    assert (status, told.splitlines()[-1]) == (0, "1 points run again, 0 came to other numbers.")
     kept["measures"]["top1"] += 0.25
     (tmp_path / "results.jsonl").write_text(json.dumps(kept) + "\n")
     status, differing, _ = command("--again")
     assert status == 1
     assert differing.startswith(f"{kept['point']}: top1 was {kept['measures']['top1']}, now")
+    assert command("--again", "--scale", "gpu")[0] == 1  # of which there are none
     assert command("--figures")[0] == 0
     with Image.open(tmp_path / "confusion.png") as picture:
         assert min(picture.size) > 100

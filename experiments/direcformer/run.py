@@ -26,18 +26,17 @@ SC, CS, CC = "time=softmax,space=cosine", "time=cosine,space=softmax", "time=cos
 
 MAPS = f"{CS},losses=ord+self,orders=1000"
 GUIDED = ("--config.task.guided_weight=5.0", "--config.task.diagonal=0")
-SHUFFLED = "--config.task.guided_clips=shuffled"
 FORWARD = ("horiz", "vert", "scale", "open")  # families of which one way is shown: their frames have one order only
 SPLITS = {"train": 512, "test": 64}  # videos of each
 
 
 def forward_records(out: Path, size: int, splits: Mapping[str, int] = SPLITS) -> Path:
     """Draws and converts videos of actions that run one way; returns the folder of records."""
-    folder = out / f"forward-{size}"
+    folder = out / f"forward-{size}-{'-'.join(map(str, splits.values()))}"
     annotations = folder / "annotations.csv"
     if not annotations.exists():
         _draw_forward(folder, size, splits, annotations)
-    records = out / f"forward-records-{size}"
+    records = folder / "records"
     if not (records / FILE_NAME).exists():
         convert("list", folder, annotations, records, name="forward", short_side=0)
     return records
@@ -112,7 +111,9 @@ STUDIES = {
             "none": Row(f"{CS},losses=none", 75.04),
             "order": Row(f"{CS},losses=ord", 87.16, f"{CS},losses=ord,orders=1000"),
             "order and maps": Row(f"{CS},losses=ord+self", 90.02, MAPS, GUIDED),
-            "order and maps, of shuffled clips": Row(f"{CS},losses=ord+self", None, MAPS, (*GUIDED, SHUFFLED)),
+            "order and maps, of shuffled clips": Row(
+                f"{CS},losses=ord+self,guided=shuffled", None, f"{MAPS},guided=shuffled", GUIDED
+            ),
         },
         (
             Claim("order", "none"),

@@ -28,7 +28,7 @@ STUDIES = {
         "Table 5: blocks that have them",
         *RECIPE,
         {
-            "TE in all": Row("frames=16,te=3-4-6-3,fe=0-0-0-0", 46.7, f"fe={NONE}"),
+            "TE in all": Row("frames=16,te=3-4-6-3,fe=0-0-0-0", 46.7, f"te=1-1-1-1,fe={NONE}"),
             "FE in all but the first": Row("frames=16,te=0-0-0-0,fe=0-4-6-3", 46.3, f"te={NONE},fe=0-1-1-1"),
             "TE below, FE above": Row("frames=16", 50.4, ""),
         },
