@@ -69,7 +69,7 @@ def draw(
     groups = {study.title: list(row_marks(values(study, scale, results))) for study in studies.values()}
     write(folder / "rows.svg", marks_svg(groups, title="Each row and its seeds", x_label="%"))
     for name, study in studies.items():
-        if study.curve:
+        if study.curve and any(curves(study, scale, results).values()):
             write(folder / f"{name}.svg", curve_svg(study, scale, results))
     for look in looks:
         runs = {row: run_of(studies[look.study], row, scale, out) for row in look.rows}

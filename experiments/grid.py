@@ -294,7 +294,7 @@ class Verdict(NamedTuple):
     def word(self) -> str:
         """Holds or reversed, where the interval is on one side of 0."""
         if self.seeds < 2:
-            return "too few seeds"
+            return "too few seeds" if self.seeds else "not run yet"
         if abs(self.difference) <= self.spread:
             return "not separable"
         return "holds" if self.difference > 0 else "reversed"

@@ -31,7 +31,7 @@ def verdict(a, b):
         ((80.0, 81.5, 81.0), (90.0, 91.0, 92.0), "reversed"),
         ((90.0, 80.0, 92.0), (85.0, 84.0, 86.0), "not separable"),
         ((90.0,), (10.0,), "too few seeds"),
-        ((), (), "too few seeds"),
+        ((), (90.0,), "not run yet"),
     ],
 )
 def test_a_claim_holds_where_seeds_agree(a, b, word):
