@@ -43,6 +43,15 @@ def compiled_but_stm(config, tell):
     return compiled(config, tell)
 
 
+def correlated(**options):
+    """What `bench_correlation.measure` finds, without a row of the volume."""
+    setting = {"pairs": 2, "size": 8, "channels": 4, "patch": 5, "dtype": "float32"}
+    row = {"operation": "match", "pass": "forward", "implementation": "dense", "us_per_pair": 9.0}
+    rates = {"bytes": 1e9, "flops": 1e9, "scores": 1e9}
+    floors = {"bytes": 3.0, "flops": 2.0, "scores": 1.0}
+    return {"setting": setting, "ceilings_per_second": rates, "rows": [{**row, "floor_us": floors}]}
+
+
 def texts(path: Path) -> set[str | None]:
     """The texts of a picture."""
     return {element.text for element in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")}
@@ -55,6 +64,7 @@ def test_tables_say_what_they_were_measured_on(tmp_path, monkeypatch):
     path = tmp_path / "nvidia-h200" / "compile.csv"
     rows = tables.read(path)
     assert list(rows[0])[:5] == STAMP
+    assert {row["torch"] for row in rows} == {""}
     assert {row["machine"] for row in rows} == {"nvidia-h200"}
     assert all(row["python"] and row["jax"] and row["vidrec"] for row in rows)
     networks = [network.config.model.name for network in run.FULL]
@@ -68,13 +78,14 @@ def test_tables_say_what_they_were_measured_on(tmp_path, monkeypatch):
 
 
 def test_pytorch_takes_turns_where_it_has_the_network(tmp_path, monkeypatch):
-    """And one table has clips, a video and frames, each with the columns of its own."""
+    """Lines that it took turns with name it. One table has clips, a video and frames, each with columns of its own."""
     asked = {}
 
     def predict(config, torch_python, **options):
         asked[config.model.name] = torch_python
         rows = [{"name": "vidrec", "batch_size": 2, "ms": 2.0}] + [{"name": "PyTorch 9"}] * bool(torch_python)
-        return {"model": config.model.name, "dtype": "x", "rows": rows, "video": {"decode_ms": 1.0}, "online": {}}
+        video = {"decode_ms": 1.0} if torch_python else None
+        return {"model": config.model.name, "dtype": "x", "rows": rows, "video": video, "online": {}}
 
     def step(config, torch_python, **options):
         asked[config.model.name] = torch_python
@@ -84,7 +95,7 @@ def test_pytorch_takes_turns_where_it_has_the_network(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run.bench_predict, "measure", predict)
     monkeypatch.setattr(run.bench_step, "measure", step)
-    monkeypatch.setattr(run, "torch_version", lambda python: "9")
+    monkeypatch.setattr(run, "torch_version", lambda python: "9.9")
     for part in ("predict", "step"):
         asked.clear()
         assert run.measure([part], tmp_path, quick=False, torch_python="other", fresh=here(("cpu", "cpu", 1))) == 0
@@ -92,46 +103,75 @@ def test_pytorch_takes_turns_where_it_has_the_network(tmp_path, monkeypatch):
         assert list(asked.values()).count("") == 4
     (path,) = tmp_path.glob("*/predict.csv")
     predicted, stepped = tables.read(path), tables.read(path.with_name("step.csv"))
-    assert [row["what"] for row in predicted if row["network"] == "stm_resnet50"] == [
-        "clips",
-        "clips",
-        "video",
-        "frame",
-    ]
-    assert {row["torch"] for row in (*predicted, *stepped)} == {"9"}
+    assert [(row["what"], row["torch"]) for row in predicted if row["network"] == "stm_resnet50"] == [
+        ("clips", "9.9"), ("clips", "9.9"), ("video", ""), ("frame", ""),
+    ]  # fmt: skip
+    assert [row["what"] for row in predicted if row["network"].startswith("tcm")] == ["clips", "frame"]
+    assert [row["torch"] for row in stepped] == ["9.9"] * 6 + [""] * 4
+    assert {(row["steps"], row["rounds"]) for row in stepped} == {("1", "2")}
+    assert {row["rounds"] for row in predicted} == {"2"}
     assert {row["decode_ms"] for row in predicted} == {"", "1"}
     assert [(row["name"], row["times_torch"]) for row in stepped[:2]] == [("vidrec", "3"), ("PyTorch 9", "")]
     assert all("model.num_classes" in row["overrides"] for row in stepped if row["recipe"].endswith(":toy"))
 
 
+def test_the_input_s_table_says_which_pytorch_took_turns(tmp_path, monkeypatch):
+    def read(setting, tell):
+        names = ("vidrec", f"vidrec, {setting.workers} processes", *["PyTorch"] * bool(setting.torch_python))
+        return {"rows": [{"pipeline": name} for name in names], "cores": 1, "decoder": "x"}
+
+    monkeypatch.setattr(bench_input, "measure", read)
+    monkeypatch.setattr(run.bench_videos, "make_records", lambda work: "records")
+    monkeypatch.setattr(run, "torch_version", lambda python: "9.9")
+    monkeypatch.setattr(bench_beside, "with_torch", lambda named: named)
+    for python, torch in (("other", "9.9"), ("", "")):
+        assert run.measure(["input"], tmp_path, quick=True, torch_python=python, fresh=here(("cpu", "cpu", 1))) == 0
+        (path,) = tmp_path.glob("*/input.csv")
+        assert [(row["torch"], row["processes"], row["rounds"]) for row in tables.read(path)] == [
+            (torch, "0", "1"), (torch, "1", "1"), *[(torch, "0", "1")] * bool(python),
+        ]  # fmt: skip
+
+
 def test_an_interruption_loses_nothing_finished(tmp_path, monkeypatch):
-    """The part before is there, and of the interrupted one what was there before."""
+    """Of the interrupted part there is what it has, or else what was there before."""
     old = tables.write(tmp_path, "input", tables.stamp("nvidia-h200"), [{"clips_per_second": 1.0}])
     before = old.read_bytes()
 
     def read(setting, tell):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench_compile, "measure", compiled)
+    def compile_first(config, tell):
+        return compiled(config, tell) if config.model.name.startswith("tsn") else read(config, tell)
+
+    monkeypatch.setattr(bench_compile, "measure", compile_first)
     monkeypatch.setattr(bench_input, "measure", read)
     monkeypatch.setattr(run.bench_videos, "make_records", lambda work: "records")
-    with pytest.raises(KeyboardInterrupt):
-        run.measure(["compile", "input"], tmp_path, quick=True, torch_python="", fresh=here())
+    for part in ("compile", "input"):
+        with pytest.raises(KeyboardInterrupt):
+            run.measure([part], tmp_path, quick=False, torch_python="", fresh=here())
     assert old.read_bytes() == before
     assert sorted(file.name for file in old.parent.iterdir()) == ["compile.csv", "input.csv"]
+    assert [row["network"] for row in tables.read(old.with_name("compile.csv"))] == ["tsn_resnet50"] * 2
 
 
 def test_the_roofline_shows_every_implementation(tmp_path):
-    """Measured with tiny maps; work and bytes are those of the floors, of which the highest counts."""
+    """Measured with tiny maps; work and bytes are what a pair needs at least, whatever the ceilings are."""
     fresh = here(("cpu", "cpu", 1))
     assert run.measure(["correlation"], tmp_path, quick=True, torch_python="", fresh=fresh) == 0
     (table,) = tmp_path.glob("*/correlation.csv")
     rows = tables.read(table)
     assert table.parent.name == rows[0]["machine"]
+    assert {row["rounds"] for row in rows} == {"10"}
     for row in rows:
-        value = {name: float(row[name]) for name in row if re.search("_(us|pair|second|ceiling)$", name)}
-        least = [value[f"{what}_per_pair"] / value[f"ceiling_{what}_per_second"] for what in ("flops", "bytes")]
-        assert max(least) * 1e6 <= value["us_per_pair"] * value["share_of_ceiling"] * 1.001
+        size, channels, patch = (int(row[name]) for name in ("size", "channels", "patch"))
+        match, back = row["operation"] == "match", row["pass"] == "forward+backward"
+        inside = sum(abs(a - b) <= patch // 2 for a in range(size) for b in range(size)) ** 2  # of all windows
+        maps, results = 2 * size**2 * channels, size**2 * (3 if match else patch**2)
+        products = 1 + back * (3 if match else 2)
+        assert float(row["flops_per_pair"]) == pytest.approx(2 * channels * inside * products, rel=1e-5)
+        moved = maps + results + back * (2 * maps + results)
+        assert row["dtype"] == "float32"
+        assert float(row["bytes_per_pair"]) == pytest.approx(4 * moved, rel=1e-5)
     drawn = pictures.draw(tmp_path)
     assert [path.name for path in drawn] == ["roofline.svg", "roofline_volume.svg"]
     for path, operation in zip(drawn, ("match", "correlate"), strict=True):
@@ -139,6 +179,12 @@ def test_the_roofline_shows_every_implementation(tmp_path):
         assert len(marks) == 4
         assert marks < texts(path)
         assert any((text or "").startswith("memory, ") for text in texts(path))
+
+
+def test_an_operation_without_rows_has_no_roofline(tmp_path, monkeypatch):
+    monkeypatch.setattr(run.bench_correlation, "measure", correlated)
+    assert run.measure(["correlation"], tmp_path, quick=True, torch_python="", fresh=here()) == 0
+    assert [path.name for path in pictures.draw(tmp_path)] == ["roofline.svg"]
 
 
 def test_the_input_s_picture_has_a_line_of_each_pipeline(tmp_path):
@@ -166,7 +212,7 @@ def test_weak_scaling_is_what_the_experiments_print():
     assert [point[0] for point in pod_check.SCALING] == [row["topology"] for row in rows]
     assert all(int(row["chips"]) == parse(row["topology"]).chips for row in rows)
     assert pod_check.HEAD in (ROOT / "experiments/README.md").read_text()
-    assert "chips, tpu-v5e-static" in texts(path.with_suffix(".svg"))
+    assert {"chips, tpu-v5e-static", "times that of 8 chips", "1.0"} <= texts(path.with_suffix(".svg"))
 
 
 def test_scaling_that_cannot_be_compiled_replaces_nothing(tmp_path, monkeypatch, capsys):
@@ -220,9 +266,9 @@ def test_a_failing_part_of_the_gpu_script_stops_no_other(tmp_path):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\ncase "$*" in *step*) exit 3;; esac\n')
     python.chmod(0o755)
-    environment = os.environ | {"PYTHON": str(python), "OUT": str(tmp_path / "out"), "TORCH_PYTHON": "other"}
+    environment = os.environ | {"PYTHON": "./python", "OUT": "out", "TORCH_PYTHON": "other"}
     script = ROOT / "experiments/benchmarks/gpu.sh"
-    done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(["bash", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "failed: step (3)" in done.stderr
     calls = (tmp_path / "calls").read_text().splitlines()
@@ -230,4 +276,5 @@ def test_a_failing_part_of_the_gpu_script_stops_no_other(tmp_path):
     parts = [call.split() for call in calls[1:-1]]
     assert [call[call.index("--only") + 1] for call in parts] == ["correlation", "step", "predict", "compile"]
     assert all(call[-2:] == ["--torch-python", "other"] for call in parts)
+    assert all(Path(call[call.index("--out") + 1]).samefile(tmp_path / "out") for call in parts)
     assert sum(map(int, re.findall(r"^(?:part|bounded) \S+ (\d+)", script.read_text(), re.MULTILINE))) < 600

@@ -2,14 +2,20 @@
 # On a machine with a Hopper GPU, in less than ten minutes: the tests of the correlation's kernels on the GPU, and a
 # little of every benchmark that uses it. What fails or takes too long does not stop the rest, but tells at the end.
 #
-#   PYTHON=python TORCH_PYTHON= OUT=experiments/benchmarks/results bash experiments/benchmarks/gpu.sh
+#   PYTHON=python TORCH_PYTHON= OUT= bash experiments/benchmarks/gpu.sh
 #
-# PYTHON has JAX's CUDA version and vidrec's dependencies; TORCH_PYTHON, if given, has PyTorch's.
+# PYTHON has vidrec's dependencies with the extras `cuda` (JAX for NVIDIA's GPUs) and `video`, and for the tests pytest
+# and hypothesis, of which pyproject.toml names a profile. TORCH_PYTHON, if given, has PyTorch, Pillow and numpy.
+# OUT is the folder of the tables, without it `results` beside this script.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
-PYTHON="${PYTHON:-python}"
-OUT="${OUT:-experiments/benchmarks/results}"
+# Paths are from where this is started. Links are not followed: by its link an interpreter knows its environment.
+PYTHON="${PYTHON:-python}" TORCH_PYTHON="${TORCH_PYTHON:-}" OUT="${OUT:-}"
+[[ "$PYTHON" == [!/]*/* ]] && PYTHON="$PWD/$PYTHON" # without "/" it is a command
+[[ "$TORCH_PYTHON" == [!/]*/* ]] && TORCH_PYTHON="$PWD/$TORCH_PYTHON"
+[[ "$OUT" == [!/]* ]] && OUT="$PWD/$OUT"
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+OUT="${OUT:-$PWD/experiments/benchmarks/results}"
 export JAX_PLATFORMS=cuda XLA_PYTHON_CLIENT_PREALLOCATE=false
 mkdir -p "$OUT"
 failed=()

@@ -22,19 +22,23 @@ def draw(results: Path) -> list[Path]:
 
 def _beside(table: Path, pictures: dict[str, Callable[[Rows], str]]) -> Iterator[Path]:
     for name, picture in pictures.items():
-        path = table.with_name(f"{name}.svg")
-        with atomic_write(path) as file:
-            file.write(as_file(picture(tables.read(table))).encode())
-        yield path
+        if svg := picture(tables.read(table)):
+            path = table.with_name(f"{name}.svg")
+            with atomic_write(path) as file:
+                file.write(as_file(svg).encode())
+            yield path
 
 
 def roofline(rows: Rows, operation: str) -> str:
     """Products per second of one operation against those for each byte, below both ceilings, in the first setting.
 
     Work and bytes are the least that any implementation needs, so that marks of one pass stand above each other.
+    "" where the operation has no row.
     """
     setting = {name: rows[0][name] for name in ("pairs", "size", "channels", "patch", "dtype")}
     shown = [row for row in rows if row["operation"] == operation and setting.items() <= row.items()]
+    if not shown:
+        return ""
     flops, bandwidth = (float(rows[0][f"ceiling_{name}_per_second"]) for name in ("flops", "bytes"))
     marks: dict[str, list[Point]] = {}
     for row in shown:
@@ -58,16 +62,19 @@ def roofline(rows: Rows, operation: str) -> str:
 
 
 def scaling(rows: Rows) -> str:
-    """The least time of a step and what a chip sends in it, against the number of chips, by the compiler's account."""
+    """The least time of a step and what a chip sends in it, by the compiler's account, against the number of chips.
+
+    Both are shares of what they are on the first slice, the smallest, as their units have nothing in common.
+    """
 
     def line(column: str) -> list[Point]:
-        return [(float(row["chips"]), float(row[column])) for row in rows]
+        return [(float(row["chips"]), float(row[column]) / float(rows[0][column])) for row in rows]
 
     return curves_svg(
-        {"ms a step, at least": line("at_least_ms"), "MB that a chip sends": line("mb_sent_per_chip")},
+        {"least time of a step": line("at_least_ms"), "bytes that a chip sends": line("mb_sent_per_chip")},
         title=f"{rows[0]['recipe']}, {rows[0]['clips_per_chip']} clips on each chip",
         x_label=f"chips, {rows[0]['machine']}",
-        y_label="ms and MB",
+        y_label=f"times that of {rows[0]['chips']} chips",
         y_range=(0, 1),
     )
 

@@ -5,8 +5,8 @@
     python -m experiments.benchmarks.run --only scaling              # for TPU slices, by libtpu; needs no TPU
     python -m experiments.benchmarks.run --pictures                  # draws the tables that are there, runs nothing
 
-A table is written when its part is done, so that an interruption loses none that is. Every measurement runs in a
-process of its own: memory and compiled programs of one are not there in the next.
+A table is written anew after each measurement of its part, so that an interruption loses none that is done. Every
+measurement runs in a process of its own: memory and compiled programs of one are not there in the next.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,17 +104,19 @@ def plan(backend: str, quick: bool) -> Plan:
 
 
 class Bench:
-    """The parts. Each gives its rows as they come; what fails is told, and the others go on.
+    """The parts. Each gives the rows of one measurement after the other; what fails is told, and the others go on.
 
     Attributes:
       plan: how much.
       torch_python: interpreter with PyTorch, "" for none.
+      torch: its version.
       fresh: calls a function with arguments in a process of its own.
       failed: what did, in words.
     """
 
     def __init__(self, plan: Plan, torch_python: str, fresh: Callable[..., Any]):
         self.plan, self.torch_python, self.fresh = plan, torch_python, fresh
+        self.torch = torch_version(torch_python)
         self.failed: list[str] = []
 
     def tried(self, what: str, function: Callable[..., Row], *arguments: Any, **options: Any) -> Iterator[Row]:
@@ -127,47 +129,53 @@ class Bench:
             self.failed.append(f"{what}: {type(error).__name__}: {reason}")
             say(f"failed: {self.failed[-1]}")
 
-    def compile(self) -> Iterator[Row]:
+    def beside(self, names: Iterable[str]) -> Row:
+        """The cell of the PyTorch that took turns with others, if one of the names is PyTorch's."""
+        return {"torch": self.torch if any(name.startswith("PyTorch") for name in names) else ""}
+
+    def compile(self) -> Iterator[list[Row]]:
         """Seconds until the steps of a network run."""
         for network in self.plan.compiled:
             for report in self.tried(f"compile {network.recipe}", bench_compile.measure, network.config, say):
-                for row in report["rows"]:
-                    yield {**network.cells(report), **row, "cache_bytes": report["cache_bytes"]}
+                common = {**network.cells(report), "cache_bytes": report["cache_bytes"]}
+                yield [{**common, **row} for row in report["rows"]]
 
-    def correlation(self) -> Iterator[Row]:
+    def correlation(self) -> Iterator[list[Row]]:
         """Every implementation that runs here, with what a roofline is drawn of."""
         for setting in self.plan.correlations:
             rounds = 10 * self.plan.rounds
             what = " ".join(["correlation", *(f"{name}={value}" for name, value in setting.items())])
             for report in self.tried(what, bench_correlation.measure, **setting, rounds=rounds, progress=say):
                 rates = report["ceilings_per_second"]
-                for row in report["rows"]:
-                    yield {**report["setting"], **roofline(row, rates)}
+                common = {**report["setting"], "rounds": rounds}
+                yield [{**common, **roofline(row, rates)} for row in report["rows"]]
 
-    def step(self) -> Iterator[Row]:
+    def step(self) -> Iterator[list[Row]]:
         """Training steps, beside PyTorch's where it has the network."""
         for network in self.plan.networks:
-            given = {"steps": self.plan.steps, "rounds": self.plan.rounds, "tell": say}
+            much = {"steps": self.plan.steps, "rounds": self.plan.rounds}
             what = f"step {network.recipe}"
-            for report in self.tried(what, train_beside, network.config, self.torch_python, **given):
-                common = {name: report[name] for name in ("batch_size", "compile_s", "flops")}
-                for row in report["rows"]:
-                    own = {"times_torch": report.get("times_torch")} if row["name"] == "vidrec" else {}
-                    yield {**network.cells(report), **common, **row, **own}
+            for report in self.tried(what, train_beside, network.config, self.torch_python, **much, tell=say):
+                common = {**network.cells(report), **self.beside(row["name"] for row in report["rows"]), **much}
+                common |= {name: report[name] for name in ("batch_size", "compile_s", "flops")}
+                rows = [{**common, **row} for row in report["rows"]]
+                rows[0]["times_torch"] = report.get("times_torch")
+                yield rows
 
-    def predict(self) -> Iterator[Row]:
+    def predict(self) -> Iterator[list[Row]]:
         """Predictions of clips, of a video file and of a stream's frames."""
         for network in self.plan.networks:
-            given = {"batch_sizes": self.plan.batches, "rounds": self.plan.rounds, "tell": say}
+            much = {"rounds": self.plan.rounds}
+            given = {**much, "batch_sizes": self.plan.batches, "tell": say}
             what = f"predict {network.recipe}"
             for report in self.tried(what, predict_beside, network.config, self.torch_python, **given):
-                cells = network.cells(report)
-                for row in report["rows"]:
-                    yield {**cells, "what": "clips", **row}
-                yield {**cells, "what": "video", "name": "vidrec", **report["video"]}
-                yield {**cells, "what": "frame", "name": "vidrec", **report["online"]}
+                common, beside = {**network.cells(report), **much}, self.beside(row["name"] for row in report["rows"])
+                rows = [{**common, **beside, "what": "clips", **row} for row in report["rows"]]
+                if report["video"]:
+                    rows.append({**common, "what": "video", "name": "vidrec", **report["video"]})
+                yield [*rows, {**common, "what": "frame", "name": "vidrec", **report["online"]}]
 
-    def input(self) -> Iterator[Row]:
+    def input(self) -> Iterator[list[Row]]:
         """The input pipeline, with more and more loader processes; what has none is measured with the fewest."""
         with tempfile.TemporaryDirectory(prefix="vidrec-bench-") as work:
             say("drawing videos")
@@ -179,11 +187,15 @@ class Bench:
                     torch_python=self.torch_python,
                 )  # fmt: skip
                 for report in self.tried(f"input, {workers} processes", bench_input.measure, setting, say):
+                    common = {"cores": report["cores"], "decoder": report["decoder"], "rounds": setting.rounds}
+                    common |= {"threads": setting.threads, "batch_size": setting.batch_size}
+                    common |= self.beside(row["pipeline"] for row in report["rows"])
+                    rows = []
                     for row in report["rows"]:
                         here = workers if row["pipeline"].endswith("processes") else 0
                         if here or workers == self.plan.workers[0]:
-                            given = {"cores": report["cores"], "decoder": report["decoder"], "processes": here}
-                            yield {**given, "threads": setting.threads, "batch_size": setting.batch_size, **row}
+                            rows.append({**common, "processes": here, **row})
+                    yield rows
 
 
 def train_beside(config: FrozenConfigDict, torch_python: str, **options: Any) -> Row:
@@ -229,14 +241,18 @@ def torch_version(python: str) -> str:
 
 
 def measure(parts: Sequence[str], results: Path, *, quick: bool, torch_python: str, fresh: Callable[..., Any]) -> int:
-    """Runs parts, one after the other; returns how many measurements failed."""
+    """Runs parts, one after the other; returns how many measurements failed.
+
+    A table from before is replaced as soon as the first measurement of its part is done.
+    """
     backend, kind, count = fresh(surroundings)
     python = bench_beside.with_torch(torch_python)
-    stamped = tables.stamp(tables.name_of(backend, kind, count), torch_version(python))
+    stamped = tables.stamp(tables.name_of(backend, kind, count))
     bench = Bench(plan(backend, quick), python, fresh)
     for part in parts:
-        rows = list(getattr(bench, part)())
-        if rows:
+        rows = []
+        for measured in getattr(bench, part)():
+            rows += measured
             say(str(tables.write(results, part, stamped, rows)))
     return len(bench.failed)
 

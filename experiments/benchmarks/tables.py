@@ -21,19 +21,18 @@ _NO_NAME = re.compile(r"\((r|tm)\)|\b(intel|amd|cpu|processor|\d+-core)\b|@.*", 
 Row = Mapping[str, Any]
 
 
-def stamp(machine: str, torch: str = "") -> dict[str, str]:
-    """The first columns of every line.
+def stamp(machine: str) -> dict[str, str]:
+    """The first columns of every line; `torch` is filled by rows that took turns with PyTorch.
 
     Args:
       machine: as from `name_of`.
-      torch: version of the PyTorch that was measured beside vidrec, "" if none was.
     """
     return {
         "machine": machine,
         "python": platform.python_version(),
         "jax": version_of("jax") or "",
         "vidrec": vidrec.__version__,
-        "torch": torch,
+        "torch": "",
     }
 
 
@@ -64,7 +63,7 @@ def write(results: Path, part: str, stamped: Row, rows: Sequence[Row]) -> Path:
       results: folder of all machines.
       part: name of the table.
       stamped: as from `stamp`; the machine's folder is made.
-      rows: numbers are written to six digits, None as nothing.
+      rows: what they have of the stamp's columns counts; numbers are written to six digits, None as nothing.
     """
     folder = results / stamped["machine"]
     folder.mkdir(parents=True, exist_ok=True)

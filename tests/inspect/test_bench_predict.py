@@ -41,7 +41,25 @@ def test_clips_a_video_and_frames(tmp_path, parameters, monkeypatch):
     assert (told["network"], told["size"], told["batch_size"]) == ("tsn_resnet50", [8, 8], 2)
     shown = bench_predict.text(json.loads(json.dumps(report, allow_nan=False)))
     assert "stem to stage 2 computed once" in shown
-    assert "Not beside" not in shown
+    assert "\nNot " not in shown
+
+
+def test_without_pyav_the_rest_is_reported(tmp_path, parameters, monkeypatch):
+    """Clips and frames; a line says how to get it."""
+    monkeypatch.setitem(sys.modules, "av", None)
+    python = peer(tmp_path, parameters, 0.5)
+    report = bench_predict.measure(small(), batch_sizes=(1,), rounds=1, torch_python=python)
+    assert report["video"] is None
+    assert report["rows"][0]["ms"] > 0
+    assert report["online"]["ms"] > 0
+    shown = bench_predict.text(report).splitlines()
+    assert shown[-1] == "Not of a video file: writing and reading one needs PyAV: pip install 'vidrec[video]'."
+    assert not any(line.startswith("a video file") for line in shown)
+
+
+def test_some_clips_are_to_be_predicted():
+    with pytest.raises(UsageError, match="at least 1"):
+        bench_predict.measure(small(), batch_sizes=())
 
 
 def test_other_networks_than_the_same_are_not_compared(tmp_path, parameters):

@@ -18,8 +18,8 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from vidrec.data.images import Frame
-from vidrec.data.video import write_mp4
-from vidrec.errors import UsageError
+from vidrec.data.video import import_av, write_mp4
+from vidrec.errors import UsageError, VidrecError
 from vidrec.eval.online import Online
 from vidrec.eval.predict import Recognizer, chosen_frames
 from vidrec.inspect import bench_beside, bench_videos
@@ -54,31 +54,42 @@ def measure(
     Returns:
       `model`, `dtype`, `device` and `rows`: for each batch size of vidrec, and of PyTorch where it has the network,
       `batch_size`, `clips_per_second`, `ms`, `mfu` (None where the device's limit is not known), and of vidrec
-      `compile_s`, `flops` and `times_torch`; `video` and `online`, see `of_video` and `of_stream`; `without_torch`,
-      why not.
+      `compile_s`, `flops` and `times_torch`; `video` (None without PyAV) and `online`, see `of_video` and `of_stream`;
+      `without_torch` and `without_video`, why not.
 
     Raises:
       UsageError: numbers that cannot be; an interpreter is named for a network that PyTorch's side does not have.
-      VidrecError: that interpreter fails, or its network is another; videos cannot be written here.
+      VidrecError: that interpreter fails, or its network is another.
     """
-    if min(rounds, *batch_sizes) < 1:
-        raise UsageError("batch size and rounds of the benchmark are at least 1")
+    if min(rounds, len(batch_sizes), *batch_sizes) < 1:
+        raise UsageError("batch sizes, their number and the rounds of the benchmark are at least 1")
     python, lacking = bench_beside.find_peer(bench_beside.without_network(config), torch_python)
     network = fresh(config)
     rows = []
     for clips in dict.fromkeys(batch_sizes):
         rows += of_clips(network, clips, rounds, python, tell)
     frames = list(bench_videos.draw(np.random.default_rng(0), LENGTH))
-    tell("a video file, and frame by frame")
+    no_video = without_video()
+    tell("frame by frame" if no_video else "a video file, and frame by frame")
     return {
         "model": config.model.name,
         "dtype": str(config.model.get("dtype", "float32")),
         "device": jax.local_devices()[0].device_kind,
         "rows": rows,
-        "video": of_video(network, frames, rounds),
+        "video": None if no_video else of_video(network, frames, rounds),
         "online": of_stream(network, frames, rounds),
         "without_torch": lacking,
+        "without_video": no_video,
     }
+
+
+def without_video() -> str:
+    """Why no video file can be written and read here, in a clause; "" if one can."""
+    try:
+        import_av("writing and reading one needs PyAV")
+    except VidrecError as error:
+        return str(error)
+    return ""
 
 
 def fresh(config: FrozenConfigDict) -> Recognizer:
@@ -126,8 +137,8 @@ class Forward:
             self.run()
 
     def run(self) -> float:
-        """Predicts once; returns the seconds."""
-        return seconds(lambda: jax.block_until_ready(self._compiled(*self._arguments)))
+        """Predicts once, to scores on the host, as PyTorch's side does; returns the seconds."""
+        return seconds(lambda: jax.device_get(self._compiled(*self._arguments)))
 
 
 def of_video(network: Recognizer, frames: Sequence[Frame], rounds: int) -> dict[str, float]:
@@ -189,12 +200,17 @@ def text(report: dict[str, Any]) -> str:
         )
     video, online = report["video"], report["online"]
     kept = f"{online['kept']} computed once" if online["kept"] else "the whole window computed for each"
-    lines += [
-        f"a video file of {video['frames']} frames to its scores: {video['ms']:.1f} ms; to its frames "
-        f"{video['decode_ms']:.1f} ({video['decode_share']:.0%}), to its clip {video['clip_ms']:.1f}, from there "
-        f"{video['network_ms']:.1f}",
-        f"frame by frame, {kept}: {online['ms']:.1f} ms a frame, {online['frames_per_second']:.1f} frames a second",
-    ]
+    if video:
+        lines.append(
+            f"a video file of {video['frames']} frames to its scores: {video['ms']:.1f} ms; to its frames "
+            f"{video['decode_ms']:.1f} ({video['decode_share']:.0%}), to its clip {video['clip_ms']:.1f}, from there "
+            f"{video['network_ms']:.1f}"
+        )
+    lines.append(
+        f"frame by frame, {kept}: {online['ms']:.1f} ms a frame, {online['frames_per_second']:.1f} frames a second"
+    )
     if report["without_torch"]:
         lines.append(f"Not beside PyTorch: {report['without_torch']}.")
+    if report["without_video"]:
+        lines.append(f"Not of a video file: {report['without_video']}.")
     return "\n".join(line.rstrip() for line in lines)
