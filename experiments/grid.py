@@ -7,12 +7,15 @@ command of such a folder is in `paper.py`.
 
 import hashlib
 import json
+import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
@@ -20,6 +23,7 @@ from experiments.training import train_small
 from vidrec import config as configuration
 from vidrec.data.convert import convert
 from vidrec.data.manifest import FILE_NAME
+from vidrec.data.pool import usable_cores
 from vidrec.data.toy import make_toy, toy_pairs
 from vidrec.eval.predict import load
 from vidrec.files import atomic_write
@@ -223,10 +227,19 @@ class Results:
     def add(self, one: Point, measures: Measures) -> None:
         """Writes one more, or more measures of one."""
         before = self.measures(one.key) or {}
-        all_of_them = before | rounded(measures)
-        self._points[one.key] = {"point": one.key, "recipe": one.spec, "seed": one.seed, "measures": all_of_them}
+        line = {"point": one.key, "recipe": one.spec, "seed": one.seed, "machine": machine()}
+        self._points[one.key] = {**line, "measures": before | rounded(measures)}
         with atomic_write(self._path) as file:
             file.write("".join(json.dumps(row) + "\n" for row in self._points.values()).encode())
+
+
+def machine() -> str:
+    """The kind of machine, on which alone numbers are the same again: JAX's name of the device, of a CPU its own."""
+    if jax.default_backend() != "cpu":
+        return jax.local_devices()[0].device_kind
+    info = Path("/proc/cpuinfo")
+    told = dict(re.findall(r"^(vendor_id|cpu family|model)\s*: (.*)$", info.read_text() if info.exists() else "", re.M))
+    return " ".join([platform.machine(), *told.values(), f"{usable_cores()} cores"])
 
 
 def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> None:
