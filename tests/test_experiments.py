@@ -116,6 +116,7 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     assert "one row: TSN, seed 0" in told
     (kept,) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     assert f"| TSN |  | {100 * kept['measures']['top1']:.1f} | 1 |" in table
+    assert kept["machine"] == grid.machine()
     assert command() == (0, table, "")  # nothing is left to run
     status, told, _ = command("--again")
     assert (status, told.splitlines()[-1]) == (0, "1 points run again, 0 came to other numbers.")
