@@ -173,4 +173,4 @@ def test_pictures_that_readmes_show_are_there():
         for picture in (*folder.glob("*.png"), *folder.glob("*.svg")):
             assert f"({picture.name})" in told
         for shown in told.split("](")[1:]:
-            assert (folder / shown.split(")")[0]).exists()
+            assert (folder / shown.split(")")[0].split("#")[0]).exists()

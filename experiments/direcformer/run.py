@@ -129,7 +129,7 @@ STUDIES = {
 }
 
 LOOKS = (
-    Look("attention.png", "losses", ("C-S, order and maps",), "attention", "move_right/0000"),
+    Look("attention.png", "attention", ("C-S",), "attention", "move_right/0000"),
     Look("order.png", "losses", ("C-S, order and maps",), "order", "move_right/0000"),
 )
 

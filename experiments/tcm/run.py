@@ -38,6 +38,13 @@ STUDIES = {
         (Claim("TCM", "TSM"), Claim("TCM", "MTDM alone"), Claim("TCM", "TAM alone")),
         overrides=LENGTH,
     ),
+    "longer": Study(
+        "The same, three times as long",
+        *RECIPE,
+        {"TSM": Row("depth=18,parts=none", 42.6, "parts=none"), "TCM": Row("depth=18", 45.9, "")},
+        (Claim("TCM", "TSM"),),
+        overrides=("--config.train.steps=900",),
+    ),
     "backbones": Study(
         "Table III: other networks with and without it",
         *RECIPE,
