@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from experiments.grid import MOST_SEEDS, Results, Scale, Study, Verdict, point, values, verdicts
+from experiments.grid import MOST_SEEDS, Results, Scale, Study, Verdict, point, values
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write
 from vidrec.inspect.charts import PALETTE, Axis, as_file, curves_svg, escape
@@ -98,15 +98,8 @@ def row_marks(found: Mapping[str, Mapping[int, float]]) -> Iterable[Mark]:
             yield Mark(name, float(np.mean(measured)), points=measured, note=f"{np.mean(measured):.1f}")
 
 
-def claim_marks(study: Study, found: dict[str, dict[int, float]]) -> Iterable[Mark]:
-    """A mark of each claim that has enough seeds: the difference of its rows, with the interval."""
-    for one in verdicts(study, found):
-        if one.seeds > 1:
-            yield claim_mark(one)
-
-
 def claim_mark(one: Verdict) -> Mark:
-    """Coloured by what became of the claim."""
+    """The difference of a claim's rows with its interval, coloured by what became of it."""
     name = f"{one.claim.better} > {one.claim.worse}"
     return Mark(name, one.difference, one.spread, colour=COLOURS.get(one.word, GREY), note=one.word)
 
@@ -177,7 +170,7 @@ def curve_svg(study: Study, scale: Scale, results: Results) -> str:
 def curves(study: Study, scale: Scale, results: Results) -> dict[str, list[tuple[float, float]]]:
     """Of each row the measures that are its curve, means over the seeds."""
     found = {}
-    for name, row in study.rows.items():
+    for name, row in study.rows_at(scale).items():
         one, line = point(study, row, scale, 0), defaultdict(list)
         for seed in range(MOST_SEEDS):
             for measure, value in (results.measures(one._replace(seed=seed).key) or {}).items():

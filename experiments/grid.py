@@ -5,15 +5,18 @@ A point that stands there is not run again. All networks see the same videos (`v
 command of such a folder is in `paper.py`.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -34,6 +37,7 @@ from vidrec.progress import Progress
 from vidrec.train.tasks import task_fields
 
 Measures = dict[str, float]
+Found = dict[str, dict[int, float]]  # row -> seed -> percent
 
 MOST_SEEDS = 8
 
@@ -90,6 +94,7 @@ class Row(NamedTuple):
       toy: arguments for the toy network where it needs others.
       overrides: of the toy recipe, --config.section.field=value.
       measure: by which it is compared, if not by the study's.
+      only: "paper" where the toy network has no such row, "toys" where the paper's has none; "": both do.
     """
 
     args: str
@@ -97,10 +102,11 @@ class Row(NamedTuple):
     toy: str | None = None
     overrides: tuple[str, ...] = ()
     measure: str = ""
+    only: Literal["", "paper", "toys"] = ""
 
 
 class Claim(NamedTuple):
-    """What the paper says of two rows, which is looked for here: that one is better than the other."""
+    """What the paper says of two rows, and is looked for here: that one is better than the other."""
 
     better: str
     worse: str
@@ -118,6 +124,7 @@ class Study(NamedTuple):
       measure: of the measures of `ask`, that which rows are compared by.
       ask: folder of a run -> measures, shares of 1.
       overrides: of the toy recipes of all rows.
+      longer: how many times as many steps the toys are trained; if not 1, the study is of toys alone.
       videos: that the toys are trained and tested on.
       curve: measures of `ask` that are drawn as a curve, named so with a number behind, such as "stride".
     """
@@ -130,8 +137,15 @@ class Study(NamedTuple):
     measure: str = "pairs"
     ask: Callable[[Path], Measures] = accuracy
     overrides: tuple[str, ...] = ()
+    longer: int = 1
     videos: Videos = BENCHMARK
     curve: str = ""
+
+    def rows_at(self, scale: "Scale") -> dict[str, Row]:
+        """The rows that there are at a scale."""
+        if self.longer != 1 and not scale.size:
+            return {}
+        return {name: row for name, row in self.rows.items() if row.only in ("", "toys" if scale.size else "paper")}
 
 
 class Scale(NamedTuple):
@@ -160,7 +174,7 @@ SCALES = {
 
 
 class Point(NamedTuple):
-    """One training: a recipe, completed, the videos it is trained on ("": where the recipe says), and a seed."""
+    """One training: a recipe, completed, the name of the videos it is trained on, and a seed."""
 
     spec: str
     config: FrozenConfigDict
@@ -176,16 +190,22 @@ class Point(NamedTuple):
 
 
 def own_fields(config: FrozenConfigDict) -> dict[str, Any]:
-    """The fields that are not as they would be without the recipe, so that a new field of vidrec's changes nothing."""
+    """The fields that are not as they would be without the recipe, so that a new field of vidrec's changes nothing.
+
+    Paths are no part of it: of weights to start from counts that there are any.
+    """
     defaults = configuration.to_dict(configuration.base())
     defaults["model"] |= model_fields(config.model.name)
     defaults["task"] |= task_fields(config.task.name)
+    given = configuration.to_dict(config)
+    given["data"]["records"] = defaults["data"]["records"]
+    given["train"]["init"] = bool(given["train"]["init"]) or defaults["train"]["init"]
     return {
         f"{section}.{field}": value
-        for section, fields in configuration.to_dict(config).items()
+        for section, fields in given.items()
         if isinstance(fields, dict)
         for field, value in fields.items()
-        if (section, field) != ("data", "records") and value != plain(defaults[section].get(field))
+        if value != plain(defaults[section].get(field))
     }
 
 
@@ -201,10 +221,13 @@ def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
     overrides = (*study.overrides, *scale.overrides, *row.overrides) if scale.size else ()
     config = configuration.load(spec, overrides, model_fields=model_fields, task_fields=task_fields)
     own = [f"--config.train.init={scale.init.format(model=config.model.name)}"] if scale.init else []
+    if scale.size and study.longer != 1:
+        own.append(f"--config.train.steps={study.longer * config.train.steps}")
     if "image_size" in config.model:  # of a transformer, whose patches have places
         own.append(f"--config.model.image_size={config.data.image_size}")
     config = configuration.load(spec, (*overrides, *own), model_fields=model_fields, task_fields=task_fields)
-    return Point(spec, config, study.videos.name if scale.size else scale.records, seed)
+    videos = study.videos.name if scale.size else Path(scale.records or config.data.records).name
+    return Point(spec, config, videos, seed)
 
 
 def measured_by(study: Study, row: Row, scale: Scale) -> str:
@@ -217,20 +240,40 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self._points: dict[str, dict[str, Any]] = {one["point"]: one for one in map(json.loads, lines)}
+        self._points = self._read()
 
     def measures(self, key: str) -> Measures | None:
         """Of a point, or None where it was not run."""
         return self._points[key]["measures"] if key in self._points else None
 
+    def is_of_here(self, key: str) -> bool:
+        """Whether a point was run on this kind of machine."""
+        return self._points[key]["machine"] == machine()
+
     def add(self, one: Point, measures: Measures) -> None:
-        """Writes one more, or more measures of one."""
-        before = self.measures(one.key) or {}
-        line = {"point": one.key, "recipe": one.spec, "seed": one.seed, "machine": machine()}
-        self._points[one.key] = {**line, "measures": before | rounded(measures)}
-        with atomic_write(self._path) as file:
-            file.write("".join(json.dumps(row) + "\n" for row in self._points.values()).encode())
+        """Writes one more, or more measures of one: beside those that others wrote, in place of another machine's."""
+        with alone(self._path.parent):
+            self._points = self._read()
+            before = self.measures(one.key) if one.key in self._points and self.is_of_here(one.key) else None
+            line = {"point": one.key, "recipe": one.spec, "seed": one.seed, "machine": machine()}
+            self._points[one.key] = {**line, "measures": (before or {}) | rounded(measures)}
+            with atomic_write(self._path) as file:
+                file.write("".join(json.dumps(row) + "\n" for row in self._points.values()).encode())
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        return {one["point"]: one for one in map(json.loads, lines)}
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process is in here for the same folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def machine() -> str:
@@ -244,7 +287,7 @@ def machine() -> str:
 
 def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> None:
     """Runs the points of a study that have no result yet, or none for its measure."""
-    for name, row in study.rows.items():
+    for name, row in study.rows_at(scale).items():
         for seed in seeds:
             one = point(study, row, scale, seed)
             if measured_by(study, row, scale) not in (results.measures(one.key) or {}):
@@ -260,16 +303,23 @@ def trained(study: Study, one: Point, scale: Scale, out: Path, runs: str = "runs
 
 def again(
     studies: Iterable[Study], scale: Scale, seeds: Sequence[int], results: Results, out: Path
-) -> Iterator[tuple[str, list[str]]]:
-    """Runs each point that has results once more, from the start; gives its key and what came to other numbers."""
+) -> Iterator[tuple[str, list[str] | None]]:
+    """Runs each point that has results once more, from the start.
+
+    Yields:
+      its key, and what came to other numbers; None for these where the results are of another kind of machine.
+    """
     done = set()
     for study in studies:
-        for name, row in study.rows.items():
+        for name, row in study.rows_at(scale).items():
             for one in (point(study, row, scale, seed) for seed in seeds):
                 before = results.measures(one.key)
                 if before is None or (one.key, study.ask) in done:
                     continue
                 done.add((one.key, study.ask))
+                if not results.is_of_here(one.key):
+                    yield one.key, None
+                    continue
                 print(f"\n{study.title}: {name}, seed {one.seed} once more", file=sys.stderr, flush=True)
                 shutil.rmtree(out / "again" / one.key, ignore_errors=True)
                 now = rounded(study.ask(trained(study, one, scale, out, "again")))
@@ -313,19 +363,21 @@ class Verdict(NamedTuple):
         return "holds" if self.difference > 0 else "reversed"
 
 
-def values(study: Study, scale: Scale, results: Results) -> dict[str, dict[int, float]]:
+def values(study: Study, scale: Scale, results: Results) -> Found:
     """Of each row and seed the measure, in percent, as far as there are results."""
-    found: dict[str, dict[int, float]] = {}
-    for name, row in study.rows.items():
+    found: Found = {}
+    for name, row in study.rows_at(scale).items():
         one, measure = point(study, row, scale, 0), measured_by(study, row, scale)
         each = {seed: results.measures(one._replace(seed=seed).key) or {} for seed in range(MOST_SEEDS)}
         found[name] = {seed: 100 * measures[measure] for seed, measures in each.items() if measure in measures}
     return found
 
 
-def verdicts(study: Study, found: dict[str, dict[int, float]]) -> Iterator[Verdict]:
-    """Of each claim, by the seeds that both rows have."""
+def verdicts(study: Study, found: Found) -> Iterator[Verdict]:
+    """Of each claim about rows that there are, by the seeds that both have."""
     for claim in study.claims:
+        if not {*claim} <= found.keys():
+            continue
         better, worse = found[claim.better], found[claim.worse]
         differences = [better[seed] - worse[seed] for seed in better.keys() & worse.keys()]
         count = len(differences)
@@ -339,7 +391,7 @@ def text(study: Study, scale: Scale, results: Results) -> str:
     measure = measured_by(study, Row(""), scale)
     lines = [f"### {study.title}", "", f"| row | paper | here: {measure}, %, mean ± standard deviation | seeds |"]
     lines.append("| --- | ---: | ---: | ---: |")
-    for name, row in study.rows.items():
+    for name, row in study.rows_at(scale).items():
         measured = list(found[name].values())
         here = f"{np.mean(measured):.1f}" if measured else "-"
         here += f" ± {np.std(measured, ddof=1):.1f}" if len(measured) > 1 else ""

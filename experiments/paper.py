@@ -1,6 +1,6 @@
 """The command of a paper's folder: its tables and figures on toy videos.
 
-Stopped and started again, it goes on where it was. One process at a time for each paper.
+Stopped and started again, it goes on where it was. Two processes at a time are for studies that share no row.
 
     python -m experiments.stm.run [--scale cpu|gpu] [--study modules ...] [--seeds 3] [--out runs/papers]
     python -m experiments.stm.run --scale paper --init 'weights/{model}' [--records records/ssv1]
@@ -23,11 +23,11 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
     """The command of a paper's folder."""
     parser = argparse.ArgumentParser(description="The paper's tables on toy videos; goes on where it was.")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="paper: its own recipe and data")
-    parser.add_argument("--records", default="", help="of --scale paper: folder or address (default: as in the recipe)")
-    parser.add_argument("--init", default="", help="of --scale paper: weights to start from; {model}: a row's network")
+    parser.add_argument("--records", help="of --scale paper: folder or address (default: as in the recipe)")
+    parser.add_argument("--init", help="of --scale paper: weights to start from; {model}: a row's network")
     parser.add_argument("--study", choices=studies, action="append", help="one of them; may be given several times")
     parser.add_argument("--seeds", type=int, choices=range(1, MOST_SEEDS + 1), help="how many (default: of the scale)")
-    parser.add_argument("--out", type=Path, default=Path("runs/papers"), help="folder of videos and runs")
+    parser.add_argument("--out", type=Path, help="folder of videos and runs (default: runs/papers)")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--table", action="store_true", help="run nothing, print what there is")
     instead.add_argument("--figures", action="store_true", help="draw what there is, into the paper's folder")
@@ -39,19 +39,26 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
         )
     if args.figures and args.scale != "cpu":
         parser.error("--figures draws what was run with --scale cpu")
-    scale = SCALES[args.scale]._replace(records=args.records, init=args.init)
+    if args.figures and (args.study or args.seeds):
+        parser.error("--figures draws all studies and seeds: leave --study and --seeds out")
+    if args.table and (args.seeds or args.out):
+        parser.error("--table prints all seeds, and reads results.jsonl alone: leave --seeds and --out out")
+    scale = SCALES[args.scale]._replace(records=args.records or "", init=args.init or "")
+    out = args.out or Path("runs/papers")
     seeds = range(args.seeds or scale.seeds)
     results = Results(folder / ("results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl"))
-    chosen = {name: studies[name] for name in args.study or studies}
+    chosen = {name: studies[name] for name in args.study or studies if studies[name].rows_at(scale)}
+    if not chosen:
+        parser.error(f"--study: {', '.join(args.study)} is of toys alone; take --scale cpu or gpu")
     try:
         if args.figures:
-            draw(studies, looks, scale, results, args.out, folder)
+            draw(studies, looks, scale, results, out, folder)
             return 0
         if args.again:
-            return repeat(chosen.values(), scale, seeds, results, args.out)
+            return repeat(chosen.values(), scale, seeds, results, out)
         for study in chosen.values():
             if not args.table:
-                run(study, scale, seeds, results, args.out)
+                run(study, scale, seeds, results, out)
             print(text(study, scale, results), flush=True)
     except VidrecError as error:
         print(error, file=sys.stderr)
@@ -64,9 +71,13 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
 
 def repeat(studies: Iterable[Study], scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> int:
     """Runs points again and tells what differs; the exit status."""
-    count, differ = 0, 0
+    count, differ, elsewhere = 0, 0, 0
     for key, other in again(studies, scale, seeds, results, out):
+        if other is None:
+            elsewhere += 1
+            continue
         count, differ = count + 1, differ + bool(other)
         print(f"{key}: {'; '.join(other) or 'the same numbers'}", flush=True)
-    print(f"{count} points run again, {differ} came to other numbers.")
+    left = f"; {elsewhere} are of another kind of machine and were left" if elsewhere else ""
+    print(f"{count} points run again, {differ} came to other numbers{left}.")
     return int(differ > 0 or not count)

@@ -108,7 +108,7 @@ def test_pytorch_takes_turns_where_it_has_the_network(tmp_path, monkeypatch):
     ]  # fmt: skip
     assert [row["what"] for row in predicted if row["network"].startswith("tcm")] == ["clips", "frame"]
     assert [row["torch"] for row in stepped] == ["9.9"] * 6 + [""] * 4
-    assert {(row["steps"], row["rounds"]) for row in stepped} == {("1", "2")}
+    assert {(row["steps"], row["rounds"]) for row in stepped} == {("5", "2")}
     assert {row["rounds"] for row in predicted} == {"2"}
     assert {row["decode_ms"] for row in predicted} == {"", "1"}
     assert [(row["name"], row["times_torch"]) for row in stepped[:2]] == [("vidrec", "3"), ("PyTorch 9", "")]

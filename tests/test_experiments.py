@@ -52,13 +52,16 @@ def test_every_row_is_a_recipe_at_every_scale(paper, name):
     study = regress.studies_of(paper)[name]
     for scale in (SCALES["cpu"], SCALES["gpu"], SCALES["paper"]):
         keys = {}
-        for row in study.rows.values():
+        for row in study.rows_at(scale).values():
             one = grid.point(study, row, scale, 0)
+            usual = grid.point(study._replace(longer=1), row, scale, 0)
+            assert one.config.train.steps == study.longer * usual.config.train.steps
             network(one.config)  # refuses fields that have no effect
             alike = (row.args if row.toy is None or not scale.size else row.toy, row.overrides if scale.size else ())
             assert keys.setdefault(one.key, alike) == alike
             assert one.config.model.get("image_size", one.config.data.image_size) == one.config.data.image_size
-    assert len({(row.args, row.measure) for row in study.rows.values()}) == len(study.rows)
+    rows = study.rows_at(SCALES["paper"]).values()
+    assert len({(row.args, row.measure) for row in rows}) == len(rows)
     assert {row for claim in study.claims for row in claim} <= study.rows.keys()
     args = {arg for args in sweep(study.recipe).values() for arg in args}
     assert any(arg.startswith(study.dataset) for arg in args)
@@ -79,6 +82,58 @@ def test_results_are_kept_and_found_again(tmp_path):
     ):
         assert found.measures(other.key) is None
     assert "| STM | 49.2 | 75.0 | 1 |" in grid.text(study, SCALES["cpu"], found)
+
+
+def test_what_another_process_wrote_stays(tmp_path):
+    study = regress.studies_of("stm")["modules"]
+    ours, theirs = (Results(tmp_path / "results.jsonl") for _ in range(2))
+    points = [grid.point(study, study.rows["STM"], SCALES["cpu"], seed) for seed in range(3)]
+    ours.add(points[0], {"pairs": 0.5})
+    theirs.add(points[1], {"pairs": 0.75})
+    ours.add(points[2], {"pairs": 1.0})
+    assert grid.values(study, SCALES["cpu"], Results(tmp_path / "results.jsonl"))["STM"] == {0: 50.0, 1: 75.0, 2: 100.0}
+
+
+def test_measures_of_two_kinds_of_machine_are_not_mixed(tmp_path, monkeypatch):
+    study = regress.studies_of("stm")["modules"]
+    results, one = Results(tmp_path / "results.jsonl"), grid.point(study, study.rows["STM"], SCALES["cpu"], 0)
+    results.add(one, {"pairs": 0.5})
+    monkeypatch.setattr(grid, "machine", lambda: "another")
+    results.add(one, {"top1": 0.25})
+    assert results.measures(one.key) == {"top1": 0.25}
+
+
+def test_points_are_not_named_by_paths():
+    """Weights and records that are moved leave the results where they are."""
+    study = regress.studies_of("stm")["modules"]
+    given = [("", ""), ("/data/ssv1", ""), ("/data/ssv1", "/weights/{model}"), ("gs://data/ssv1", "w/{model}.pth")]
+    scales = [SCALES["paper"]._replace(records=records, init=init) for records, init in given]
+    keys = [grid.point(study, study.rows["STM"], scale, 0).key for scale in scales]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--figures", "--study", "one"], "leave --study and --seeds out"),
+        (["--table", "--seeds", "2"], "leave --seeds and --out out"),
+        (["--records", "r"], "of --scale paper"),
+        (["--scale", "paper", "--study", "one"], "one is of toys alone"),
+    ],
+)
+def test_options_without_effect_are_refused(argv, named, tmp_path, capsys):
+    study = regress.studies_of("stm")["modules"]._replace(longer=3)
+    with pytest.raises(SystemExit, match="2"):
+        paper.main({"one": study}, tmp_path, argv=argv)
+    assert named in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_claim_is_counted_once():
+    """Of two studies that have the same two trainings, the first tests them."""
+    tested = [(title, one.claim) for title, _, _, verdicts in regress.tests_of_claims() for one in verdicts]
+    assert ("TCM-Net, Table VIII: parts", Claim("TCM", "TSM")) in tested
+    assert not [title for title, claim in tested if claim == Claim("TSM + TCM", "TSM")]
 
 
 def test_a_result_is_found_when_vidrec_has_a_new_field(monkeypatch):
@@ -106,9 +161,11 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
         videos=Videos("squares", lambda out, size: records),
     )  # fmt: skip
 
-    def command(*argv: str) -> tuple[int, str, str]:
+    out = ("--out", str(tmp_path / "runs"))
+
+    def command(*argv: str, given: tuple[str, ...] = ("--seeds", "1", *out)) -> tuple[int, str, str]:
         looks = (Look("confusion.png", "one", ("TSN",), "confusion"),)
-        status = paper.main({"one": study}, tmp_path, looks, ["--seeds", "1", "--out", str(tmp_path / "runs"), *argv])
+        status = paper.main({"one": study}, tmp_path, looks, [*given, *argv])
         return status, *capsys.readouterr()
 
     status, table, told = command()
@@ -126,10 +183,38 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     assert status == 1
     assert differing.startswith(f"{kept['point']}: top1 was {kept['measures']['top1']}, now")
     assert command("--again", "--scale", "gpu")[0] == 1  # of which there are none
-    assert command("--figures")[0] == 0
+    (tmp_path / "results.jsonl").write_text(json.dumps({**kept, "machine": "another"}) + "\n")
+    status, told, _ = command("--again")
+    assert status == 1
+    assert "0 points run again" in told
+    assert "1 are of another kind of machine and were left" in told
+    assert command("--table", given=())[:2] == (
+        0,
+        grid.text(study, SCALES["cpu"], Results(tmp_path / "results.jsonl")) + "\n",
+    )
+    assert command("--figures", given=out)[0] == 0
     with Image.open(tmp_path / "confusion.png") as picture:
         assert min(picture.size) > 100
     assert [text.text for text in ET.parse(tmp_path / "rows.svg").iter(SVG + "text")].count("TSN") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("paper_name", "name", "row"), [("tcm", "tempo", "TCM"), ("stm", "online", "STM")])
+def test_what_is_asked_of_a_run(paper_name, name, row, records, tmp_path):
+    """A curve of shares, and what rows are compared by."""
+    study = regress.studies_of(paper_name)[name]
+    short = ("--config.train.steps=2", "--config.train.batch_size=8")
+    study = study._replace(overrides=(*study.overrides, *short), videos=Videos("squares", lambda out, size: records))
+    one = grid.point(study, study.rows[row], SCALES["cpu"], 0)
+    measures = study.ask(grid.trained(study, one, SCALES["cpu"], tmp_path))
+    curve = {key: value for key, value in measures.items() if key.startswith(f"{study.curve} ")}
+    assert len(curve) >= 5
+    assert all(0 <= value <= 1 for value in curve.values())
+    if name == "tempo":
+        others = [value for key, value in curve.items() if key != "stride 4"]
+        assert measures["drop"] == pytest.approx(np.mean(others) - curve["stride 4"])
+    else:
+        assert measures["online"] == curve["seen 100"]
 
 
 def test_marks_stand_where_their_values_are():

@@ -97,7 +97,7 @@ def plan(backend: str, quick: bool) -> Plan:
     if backend == "cpu":
         if quick:
             return Plan(TOYS[:1], TOYS[:1], ({"size": 8, "patch": 5, "pairs": 2},), 1, 1, (2,), 8, (1,))
-        return Plan((*FEW, *TOYS), (FEW[-1], *TOYS[:1]), SIZES[:1], 1, 2, (2,), 64, workers)
+        return Plan((*FEW, *TOYS), (FEW[-1], *TOYS[:1]), SIZES[:1], 5, 2, (2,), 64, workers)
     if quick:
         return Plan((FULL[2], FULL[3]), (FULL[2],), SIZES[:2], 5, 2, (1, 8), 64, workers[-1:])
     return Plan(FULL, FULL, SIZES, 10, 3, (1, 8, 64), 128, workers)
@@ -268,25 +268,25 @@ PARTS = ("correlation", "step", "input", "predict", "compile")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures or draws; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--only", nargs="+", choices=(*PARTS, "scaling"), default=PARTS, help="all but scaling, if none"
-    )
-    parser.add_argument("--torch-python", default="", help="interpreter with PyTorch (default: this one, if it has it)")
+    parser.add_argument("--only", nargs="+", choices=(*PARTS, "scaling"), help="parts (default: all but scaling)")
+    parser.add_argument("--torch-python", help="interpreter with PyTorch (default: this one, if it has it)")
     parser.add_argument("--out", type=Path, default=tables.RESULTS, help="folder of the tables")
     parser.add_argument("--quick", action="store_true", help="little of each")
     parser.add_argument("--pictures", action="store_true", help="draw the tables that are there, run nothing")
     args = parser.parse_args(arguments)
+    if args.pictures and (args.only or args.torch_python or args.quick):
+        parser.error("--pictures draws the tables that are there: leave --only, --torch-python and --quick out")
     if args.pictures:
         for path in pictures.draw(args.out):
             print(path)
         return 0
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory of the same GPU
-    given = {"quick": args.quick, "torch_python": args.torch_python, "fresh": in_fresh_process}
-    failed = 0
+    given = {"quick": args.quick, "torch_python": args.torch_python or "", "fresh": in_fresh_process}
+    only, failed = args.only or PARTS, 0
     try:
-        if parts := [part for part in args.only if part in PARTS]:
+        if parts := [part for part in only if part in PARTS]:
             failed = measure(parts, args.out, **given)
-        if "scaling" in args.only:
+        if "scaling" in only:
             pod_check.write_scaling(args.out)
     except VidrecError as error:
         say(f"error: {error}")

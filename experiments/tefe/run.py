@@ -30,10 +30,27 @@ STUDIES = {
         {
             "TE in all": Row("frames=16,te=3-4-6-3,fe=0-0-0-0", 46.7, f"te=1-1-1-1,fe={NONE}"),
             "FE in all but the first": Row("frames=16,te=0-0-0-0,fe=0-4-6-3", 46.3, f"te={NONE},fe=0-1-1-1"),
+            "TE nearly in all": Row("frames=16,te=3-3-3-3,fe=0-1-3-0", 47.8, only="paper"),
+            "half and half": Row("frames=16,te=2-2-2-2,fe=0-2-4-1", 48.7, only="paper"),
             "TE below, FE above": Row("frames=16", 50.4, ""),
         },
-        (Claim("TE below, FE above", "TE in all"), Claim("TE below, FE above", "FE in all but the first")),
+        tuple(
+            Claim("TE below, FE above", other)
+            for other in ("TE in all", "FE in all but the first", "TE nearly in all", "half and half")
+        ),
         overrides=LENGTH,
+    ),
+    "longer": Study(
+        "The same, three times as long",
+        *RECIPE,
+        {
+            "FE alone": Row(f"te={NONE}"),
+            "FE in all but the first": Row(f"te={NONE},fe=0-1-1-1"),
+            "TE below, FE above": Row(""),
+        },
+        (Claim("TE below, FE above", "FE alone"), Claim("TE below, FE above", "FE in all but the first")),
+        overrides=LENGTH,
+        longer=3,
     ),
 }
 

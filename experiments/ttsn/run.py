@@ -36,8 +36,11 @@ STUDIES = {
     "size": Study(
         "Figure 3: size of ETT's tokens",
         *RECIPE,
-        {f"C / {u}": Row(f"frames=16,u={u}", None, "" if u == 8 else f"u={u}") for u in (1, 2, 4, 8)},
-        (Claim("C / 8", "C / 1"),),
+        {
+            name: Row(f"frames=16,u={u}", None, "" if u == 8 else f"u={u}")
+            for name, u in (("C / 64", 64), ("C / 16", 16), ("C / 8", 8), ("C / 4", 4), ("2 C", -2))
+        },
+        (Claim("C / 8", "C / 64"), Claim("C / 8", "2 C")),
         overrides=LENGTH,
     ),
 }

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,13 @@ def test_rows_that_are_the_same_training_are_trained_once(recipe):
     assert [point.table for point in found] == ["length"] * 4 + ["what it is without"] * 2
     assert {point.overrides for point in found} == {("--config.optim.lr=0.5", f"--config.seed={n}") for n in (0, 1)}
     assert len({point.name for point in found}) == 6
+
+
+def test_two_trainings_in_one_folder_are_refused(recipe, tmp_path):
+    other = tmp_path / "other.py"
+    other.write_text(Path(recipe).read_text().replace('"steps=2,plain"', '"records=Missing"'))
+    with pytest.raises(UsageError, match=r"records=Missing and .*=missing would be trained in one folder"):
+        sweep.points(str(other))
 
 
 def test_tables_are_named_by_their_beginning(recipe):
@@ -90,13 +98,20 @@ def test_launch_commands_name_machines_apart(capsys):
 
 
 @pytest.mark.parametrize(
-    ("said", "environments"),
+    ("said", "given", "environments"),
     [
-        ("cpu 8", [{}]),
-        ("gpu 2", [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]),
+        ("cpu 8", None, [{}]),
+        ("gpu 2", None, [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]),
+        ("gpu 2", "3, GPU-8932", [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "GPU-8932"}]),
+        ("gpu 1", "2,-1,3", [{"CUDA_VISIBLE_DEVICES": "2"}]),  # those behind -1 are not seen
     ],
 )
-def test_each_process_sees_one_device(said, environments, monkeypatch):
+def test_each_process_sees_one_device(said, given, environments, monkeypatch):
+    """Of those that this process may use."""
+    if given:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    else:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     ended = sweep.subprocess.CompletedProcess([], 0, said, "")
     monkeypatch.setattr(sweep.subprocess, "run", lambda *a, **k: ended)  # there is one CPU here
     assert sweep.one_device_each() == environments

@@ -12,7 +12,7 @@ from vidrec.models.registry import clip_shape, create_model
 RESNET = {
     "num_frames": 4, "stem": "half", "stem_width": 8, "widths": (16, 16), "stage_sizes": (1, 1), "strides": (1, 2)
 }  # fmt: skip
-# Two stages: behind four, one position of each clip is left, and the norm of two values is the sign of their difference.
+# Two stages: behind four, one position of a clip is left, and the norm of two values is the sign of their difference.
 RESNEXT3D = {"num_frames": 8, "stem_width": 8, "widths": (16, 16), "stage_sizes": (1, 1), "strides": (1, 2)}
 TRANSFORMER = {"num_frames": 4, "image_size": 32, "patch_size": 8, "dim": 16, "depth": 2, "heads": 2}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -20,14 +20,10 @@ from vidrec.launch.run import default_name
 from vidrec.models.registry import model_fields
 from vidrec.train.tasks import task_fields
 
-# What a process must be told to see one device alone.
-ONE_DEVICE: dict[str, dict[str, str]] = {
-    "gpu": {"CUDA_VISIBLE_DEVICES": "{}"},
-    "tpu": {
-        "TPU_VISIBLE_CHIPS": "{}",
-        "TPU_PROCESS_BOUNDS": "1,1,1",
-        "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
-    },
+# What tells a process which devices it sees, and what else it must be told to see one alone.
+ONE_DEVICE: dict[str, tuple[str, dict[str, str]]] = {
+    "gpu": ("CUDA_VISIBLE_DEVICES", {}),
+    "tpu": ("TPU_VISIBLE_CHIPS", {"TPU_PROCESS_BOUNDS": "1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1"}),
 }
 
 
@@ -72,11 +68,16 @@ def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] 
         if not any(title.startswith(table) for title in found):
             raise UsageError(f"{path} has no table {table!r}{did_you_mean(table, found)}: {', '.join(found)}")
     trainings: dict[str, Point] = {}
+    folders: dict[str, Point] = {}
     for title, args in found.items():
         for arg, seed in product(args if title.startswith(tuple(tables) or "") else (), range(seeds)):
             spec, own = f"{path}:{arg}", (*overrides, f"--config.seed={seed}")
             config = configuration.load(spec, own, model_fields=model_fields, task_fields=task_fields)
             point = Point(title, spec, own, f"{slug(arg)}-seed{seed}", configuration.fingerprint(config))
+            other = folders.setdefault(point.name, point)
+            if other.fingerprint != point.fingerprint:
+                both = f"{other.config} and {spec}"
+                raise UsageError(f"{both} would be trained in one folder, {point.name}: spell one otherwise")
             first = trainings.setdefault(point.fingerprint, point)
             if first.name != point.name and arg not in first.also:
                 trainings[point.fingerprint] = first._replace(also=(*first.also, arg))
@@ -113,9 +114,9 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
     signed = {point.name: json.loads(json.dumps(point._asdict())) for point in todo}
 
     def finished(point: Point) -> bool:
-        """Whether it is among the outcomes, as it is asked for now."""
+        """Whether it is among the outcomes, with the configuration that it has now."""
         before = outcomes.get(point.name, {})
-        return "metrics" in before and all(before.get(key) == value for key, value in signed[point.name].items())
+        return "metrics" in before and before["fingerprint"] == point.fingerprint
 
     left = [point for point in todo if not finished(point)]
     if left:
@@ -135,21 +136,23 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
                 for future in running:
                     future.cancel()
                 raise
-    return {point.name: outcomes[point.name] for point in todo}
+    return {point.name: outcomes[point.name] | signed[point.name] for point in todo}
 
 
 def one_device_each() -> list[dict[str, str]]:
-    """For each device of this machine, the environment of a process that is to see no other."""
+    """For each device that JAX finds here, the environment of a process that is to see no other."""
     ask = "import jax; devices = jax.local_devices(); print(devices[0].platform, len(devices))"
     asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["no message"])[-1]
         raise VidrecError(f"JAX finds no device: {reason}; `vidrec doctor` says more")
     platform, count = asked.stdout.split()
-    fields = ONE_DEVICE.get(platform)
-    if fields is None:
+    if platform not in ONE_DEVICE:
         return [{}]  # a CPU is one device to all
-    return [{name: value.format(number) for name, value in fields.items()} for number in range(int(count))]
+    which, more = ONE_DEVICE[platform]
+    given = os.environ.get(which, "")  # by a scheduler, say: numbers, or names
+    devices = given.split(",") if given else map(str, range(int(count)))
+    return [{which: device.strip(), **more} for device in islice(devices, int(count))]
 
 
 def _train(point: Point, workdir: Path, environments: "SimpleQueue[dict[str, str]]") -> dict[str, Any]:
