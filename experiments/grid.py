@@ -248,7 +248,7 @@ class Results:
 
     def is_of_here(self, key: str) -> bool:
         """Whether a point was run on this kind of machine."""
-        return self._points[key]["machine"] == machine()
+        return self._points[key].get("machine") == machine()
 
     def add(self, one: Point, measures: Measures) -> None:
         """Writes one more, or more measures of one: beside those that others wrote, in place of another machine's."""
