@@ -1,6 +1,6 @@
 """All benchmarks of this machine: one table of each part, results/MACHINE/PART.csv, and pictures of them.
 
-    python -m experiments.benchmarks.run                             # some minutes on a CPU, longer on a GPU
+    python -m experiments.benchmarks.run                             # a quarter of an hour on two CPU cores
     python -m experiments.benchmarks.run --only step predict --torch-python PYTHON
     python -m experiments.benchmarks.run --only scaling              # for TPU slices, by libtpu; needs no TPU
     python -m experiments.benchmarks.run --pictures                  # draws the tables that are there, runs nothing

@@ -159,7 +159,6 @@ STUDIES = {
 
 LOOKS = (
     Look("attention.png", "attention", ("C-S",), "attention", "move_right/0000"),
-    Look("order.png", "losses", ("C-S, order and maps",), "order", "move_right/0000"),
 )
 
 if __name__ == "__main__":
