@@ -157,9 +157,7 @@ STUDIES = {
     ),
 }
 
-LOOKS = (
-    Look("attention.png", "attention", ("C-S",), "attention", "move_right/0000"),
-)
+LOOKS = (Look("attention.png", "attention", ("C-S",), "attention", "move_right/0000"),)
 
 if __name__ == "__main__":
     sys.exit(main(STUDIES, Path(__file__).parent, LOOKS))
