@@ -106,7 +106,7 @@ class Row(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What the paper says of two rows, and is looked for here: that one is better than the other."""
+    """What the paper says of two rows, which is looked for here: that one is better than the other."""
 
     better: str
     worse: str
@@ -120,7 +120,7 @@ class Study(NamedTuple):
       recipe: file of the recipe.
       dataset: of the paper's rows.
       rows: name -> row.
-      claims: stated before anything was run.
+      claims: stated before their rows were run.
       measure: of the measures of `ask`, that which rows are compared by.
       ask: folder of a run -> measures, shares of 1.
       overrides: of the toy recipes of all rows.
@@ -192,14 +192,14 @@ class Point(NamedTuple):
 def own_fields(config: FrozenConfigDict) -> dict[str, Any]:
     """The fields that are not as they would be without the recipe, so that a new field of vidrec's changes nothing.
 
-    Paths are no part of it: of weights to start from counts that there are any.
+    Where files are is no part of it: of weights to start from the name counts.
     """
     defaults = configuration.to_dict(configuration.base())
     defaults["model"] |= model_fields(config.model.name)
     defaults["task"] |= task_fields(config.task.name)
     given = configuration.to_dict(config)
     given["data"]["records"] = defaults["data"]["records"]
-    given["train"]["init"] = bool(given["train"]["init"]) or defaults["train"]["init"]
+    given["train"]["init"] = Path(given["train"]["init"]).stem
     return {
         f"{section}.{field}": value
         for section, fields in given.items()
@@ -247,16 +247,16 @@ class Results:
         return self._points[key]["measures"] if key in self._points else None
 
     def is_of_here(self, key: str) -> bool:
-        """Whether a point was run on this kind of machine."""
-        return self._points[key].get("machine") == machine()
+        """Whether a point was run, and on this kind of machine; of points without its name none can tell."""
+        return self._points.get(key, {}).get("machine") == machine()
 
     def add(self, one: Point, measures: Measures) -> None:
         """Writes one more, or more measures of one: beside those that others wrote, in place of another machine's."""
         with alone(self._path.parent):
             self._points = self._read()
-            before = self.measures(one.key) if one.key in self._points and self.is_of_here(one.key) else None
+            before = self._points[one.key]["measures"] if self.is_of_here(one.key) else {}
             line = {"point": one.key, "recipe": one.spec, "seed": one.seed, "machine": machine()}
-            self._points[one.key] = {**line, "measures": (before or {}) | rounded(measures)}
+            self._points[one.key] = {**line, "measures": before | rounded(measures)}
             with atomic_write(self._path) as file:
                 file.write("".join(json.dumps(row) + "\n" for row in self._points.values()).encode())
 

@@ -23,8 +23,8 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
     """The command of a paper's folder."""
     parser = argparse.ArgumentParser(description="The paper's tables on toy videos; goes on where it was.")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="paper: its own recipe and data")
-    parser.add_argument("--records", help="of --scale paper: folder or address (default: as in the recipe)")
-    parser.add_argument("--init", help="of --scale paper: weights to start from; {model}: a row's network")
+    parser.add_argument("--records", default="", help="of --scale paper: folder or address (default: as in the recipe)")
+    parser.add_argument("--init", default="", help="of --scale paper: weights to start from; {model}: a row's network")
     parser.add_argument("--study", choices=studies, action="append", help="one of them; may be given several times")
     parser.add_argument("--seeds", type=int, choices=range(1, MOST_SEEDS + 1), help="how many (default: of the scale)")
     parser.add_argument("--out", type=Path, help="folder of videos and runs (default: runs/papers)")
@@ -43,13 +43,14 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
         parser.error("--figures draws all studies and seeds: leave --study and --seeds out")
     if args.table and (args.seeds or args.out):
         parser.error("--table prints all seeds, and reads results.jsonl alone: leave --seeds and --out out")
-    scale = SCALES[args.scale]._replace(records=args.records or "", init=args.init or "")
+    scale = SCALES[args.scale]._replace(records=args.records, init=args.init)
     out = args.out or Path("runs/papers")
     seeds = range(args.seeds or scale.seeds)
     results = Results(folder / ("results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl"))
-    chosen = {name: studies[name] for name in args.study or studies if studies[name].rows_at(scale)}
-    if not chosen:
-        parser.error(f"--study: {', '.join(args.study)} is of toys alone; take --scale cpu or gpu")
+    there = {name: study for name, study in studies.items() if study.rows_at(scale)}
+    if of_toys := [name for name in args.study or () if name not in there]:
+        parser.error(f"--study {of_toys[0]} is of toys alone: take --scale cpu or gpu")
+    chosen = {name: there[name] for name in args.study or there}
     try:
         if args.figures:
             draw(studies, looks, scale, results, out, folder)

@@ -54,8 +54,6 @@ def test_every_row_is_a_recipe_at_every_scale(paper, name):
         keys = {}
         for row in study.rows_at(scale).values():
             one = grid.point(study, row, scale, 0)
-            usual = grid.point(study._replace(longer=1), row, scale, 0)
-            assert one.config.train.steps == study.longer * usual.config.train.steps
             network(one.config)  # refuses fields that have no effect
             alike = (row.args if row.toy is None or not scale.size else row.toy, row.overrides if scale.size else ())
             assert keys.setdefault(one.key, alike) == alike
@@ -65,6 +63,15 @@ def test_every_row_is_a_recipe_at_every_scale(paper, name):
     assert {row for claim in study.claims for row in claim} <= study.rows.keys()
     args = {arg for args in sweep(study.recipe).values() for arg in args}
     assert any(arg.startswith(study.dataset) for arg in args)
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+@pytest.mark.parametrize("paper_name", ["stm", "tefe", "tcm"])
+def test_toys_that_train_longer_do_so_at_every_scale(paper_name, scale):
+    study = regress.studies_of(paper_name)["longer"]
+    for row in study.rows_at(SCALES[scale]).values():
+        steps = grid.point(study, row, SCALES[scale], 0).config.train.steps
+        assert steps == 3 * grid.point(study._replace(longer=1), row, SCALES[scale], 0).config.train.steps
 
 
 def test_results_are_kept_and_found_again(tmp_path):
@@ -110,6 +117,8 @@ def test_points_are_not_named_by_paths():
     scales = [SCALES["paper"]._replace(records=records, init=init) for records, init in given]
     keys = [grid.point(study, study.rows["STM"], scale, 0).key for scale in scales]
     assert keys[0] == keys[1] != keys[2] == keys[3]
+    other = scales[2]._replace(init="/weights/kinetics")
+    assert grid.point(study, study.rows["STM"], other, 0).key not in keys
 
 
 @pytest.mark.parametrize(

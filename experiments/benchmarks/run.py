@@ -269,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures or draws; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=(*PARTS, "scaling"), help="parts (default: all but scaling)")
-    parser.add_argument("--torch-python", help="interpreter with PyTorch (default: this one, if it has it)")
+    parser.add_argument("--torch-python", default="", help="interpreter with PyTorch (default: this one, if it has it)")
     parser.add_argument("--out", type=Path, default=tables.RESULTS, help="folder of the tables")
     parser.add_argument("--quick", action="store_true", help="little of each")
     parser.add_argument("--pictures", action="store_true", help="draw the tables that are there, run nothing")
@@ -281,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(path)
         return 0
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory of the same GPU
-    given = {"quick": args.quick, "torch_python": args.torch_python or "", "fresh": in_fresh_process}
+    given = {"quick": args.quick, "torch_python": args.torch_python, "fresh": in_fresh_process}
     only, failed = args.only or PARTS, 0
     try:
         if parts := [part for part in only if part in PARTS]:

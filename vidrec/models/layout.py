@@ -84,6 +84,7 @@ def put_together(params: Any, *, but: re.Pattern[str] | None = None, dtype: DTyp
         return params
 
     def one(key_path: tuple[Any, ...], parameter: Any) -> Any:
+        """A parameter as its layer uses it."""
         path = path_of(key_path)
         if but and but.search(path):
             return parameter
@@ -95,6 +96,7 @@ def put_together(params: Any, *, but: re.Pattern[str] | None = None, dtype: DTyp
 
         @jax.custom_vjp
         def whole(x: Any) -> Any:
+            """Gathered over fsdp; its gradient is split again."""
             split = jax.lax.with_sharding_constraint(x, rest)  # or it would travel as it was before `dtype`
             return jax.lax.with_sharding_constraint(split, use)
 

@@ -83,6 +83,7 @@ class MSE(nn.Module):
         restore, restore_bn = conv(x.shape[-1], name="restore"), norm(name="restore_bn")
 
         def gate(change: Features) -> Features:
+            """How much a change between segments raises each feature, -0.5 to 0.5."""
             coarse = resize_nearest(half_bn(half(halve(change))), like=change)
             y = restore_bn(restore((change + coarse + full_bn(full(change))) / 3))
             return 0.5 * jnp.tanh(y / 2)  # = sigmoid(y) - 0.5, exact around zero in bfloat16, too
@@ -154,6 +155,7 @@ class TDN(ResNet):
 
     @property
     def clip_length(self) -> int:
+        """Frames of a clip: those of all segments."""
         return SEGMENT * self.num_frames
 
     @property
@@ -176,10 +178,12 @@ class TDN(ResNet):
         return self.head(x, train)
 
     def layers(self, train: bool) -> Layers:
+        """Those of every ResNet, with biases in the convolutions."""
         conv, norm = super().layers(train)
         return Layers(partial(conv, use_bias=True), norm)
 
     def block_fields(self, stage: int, index: int, layers: Layers) -> Mapping[str, Any]:
+        """The long-term branch, in the blocks behind stage 2."""
         return {"temporal": partial(long_term, layers=layers, reduction=self.reduction)} if stage > 2 else {}
 
     def short_term(self, segments: Float[Array, "b t 5 h w 3"], layers: Layers) -> tuple[Features, Features]:
