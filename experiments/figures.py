@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from experiments.grid import MOST_SEEDS, Results, Scale, Study, Verdict, point, values
+from experiments.claims import MOST_SEEDS, Verdict, values
+from experiments.grid import Scale, Study, point
+from experiments.results import Results
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write
 from vidrec.inspect.charts import PALETTE, Axis, as_file, curves_svg, escape
@@ -32,7 +34,7 @@ class Look(NamedTuple):
       study: whose rows are shown.
       rows: of which the first seed is shown; "confusion" is of one.
       what: as of `vidrec inspect --what`, or "confusion".
-      video: of the toy videos to be tested on, as CLASS/NUMBER.
+      video: that they are shown, below the folder of videos and runs.
     """
 
     file: str
@@ -66,17 +68,24 @@ def draw(
     studies: Mapping[str, Study], looks: Sequence[Look], scale: Scale, results: Results, out: Path, folder: Path
 ) -> None:
     """Draws rows.svg, a curve of each study that has one, and the looks at runs that are there, into a folder."""
-    groups = {study.title: list(row_marks(values(study, scale, results))) for study in studies.values()}
-    write(folder / "rows.svg", marks_svg(groups, title="Each row and its seeds", x_label="%"))
-    for name, study in studies.items():
-        if study.curve and any(curves(study, scale, results).values()):
-            write(folder / f"{name}.svg", curve_svg(study, scale, results))
+    for file, picture in drawings(studies, scale, results).items():
+        write(folder / file, picture)
     for look in looks:
         runs = {row: run_of(studies[look.study], row, scale, out) for row in look.rows}
         if all(run.exists() for run in runs.values()):
-            write(folder / look.file, look_png(look, runs, out / f"videos-{scale.size}"))
+            write(folder / look.file, look_png(look, runs, out / look.video))
         else:
             print(f"{look.file} is left as it is: its runs are not in {out}", file=sys.stderr)
+
+
+def drawings(studies: Mapping[str, Study], scale: Scale, results: Results) -> dict[str, str]:
+    """File name -> picture of what the results say."""
+    groups = {study.title: list(row_marks(values(study, scale, results))) for study in studies.values()}
+    drawn = {"rows.svg": marks_svg(groups, title="Each row and its seeds", x_label="%")}
+    for name, study in studies.items():
+        if study.curve and any(curves(study, scale, results).values()):
+            drawn[f"{name}.svg"] = curve_svg(study, scale, results)
+    return drawn
 
 
 def run_of(study: Study, row: str, scale: Scale, out: Path) -> Path:
@@ -100,8 +109,7 @@ def row_marks(found: Mapping[str, Mapping[int, float]]) -> Iterable[Mark]:
 
 def claim_mark(one: Verdict) -> Mark:
     """The difference of a claim's rows with its interval, coloured by what became of it."""
-    name = f"{one.claim.better} > {one.claim.worse}"
-    return Mark(name, one.difference, one.spread, colour=COLOURS.get(one.word, GREY), note=one.word)
+    return Mark(one.name, one.difference, one.spread, colour=COLOURS.get(one.word, GREY), note=one.word)
 
 
 def marks_svg(groups: Mapping[str, Sequence[Mark]], *, title: str, x_label: str, level: float | None = None) -> str:
@@ -168,9 +176,11 @@ def curve_svg(study: Study, scale: Scale, results: Results) -> str:
 
 
 def curves(study: Study, scale: Scale, results: Results) -> dict[str, list[tuple[float, float]]]:
-    """Of each row the measures that are its curve, means over the seeds."""
+    """Of each row the measures that are its curve, means over the seeds; one with a measure of its own has none."""
     found = {}
     for name, row in study.rows_at(scale).items():
+        if row.measure:
+            continue
         one, line = point(study, row, scale, 0), defaultdict(list)
         for seed in range(MOST_SEEDS):
             for measure, value in (results.measures(one._replace(seed=seed).key) or {}).items():
@@ -180,13 +190,12 @@ def curves(study: Study, scale: Scale, results: Results) -> dict[str, list[tuple
     return found
 
 
-def look_png(look: Look, runs: Mapping[str, Path], videos: Path) -> bytes:
+def look_png(look: Look, runs: Mapping[str, Path], video: Path) -> bytes:
     """A look at runs, by the rows that they are of."""
     networks = {row: load(run) for row, run in runs.items()}
     if look.what == "confusion":
         (recognizer,) = networks.values()
         return confusion_png(evaluate_recognizer(recognizer, recognizer.config).confusion(), recognizer.classes)
-    video = videos / "test" / f"{look.video}.mp4"
     titles = {row: row if len(networks) > 1 else "" for row in networks}
     shown = [panel for row, one in networks.items() for panel in seen(one, video, look.what, titles[row])]
     picture = io.BytesIO()

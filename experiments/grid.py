@@ -1,48 +1,37 @@
-"""The papers' tables at a scale that fits a laptop: rows, what is expected of them, and what they came to.
+"""The papers' tables at a scale that fits a laptop: rows, what is expected of them, and their training.
 
 A folder of each paper has its studies and, in results.jsonl, the result of each of their points: a recipe and a seed.
-A point that stands there is not run again. All networks see the same videos (`vidrec toy --level benchmark`). The
-command of such a folder is in `paper.py`.
+A point that stands there is not run again. All networks see the same videos (`vidrec toy --level benchmark`). What
+comes of it is judged in `claims.py`; the command of such a folder is in `paper.py`.
 """
 
-import contextlib
-import fcntl
+import functools
 import hashlib
 import json
-import os
-import platform
-import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from experiments.results import Measures, Results, rounded
 from experiments.training import train_small
 from vidrec import config as configuration
 from vidrec.data.convert import convert
 from vidrec.data.manifest import FILE_NAME
-from vidrec.data.pool import usable_cores
 from vidrec.data.toy import make_toy, toy_pairs
+from vidrec.errors import BusyError
 from vidrec.eval.predict import load
-from vidrec.files import atomic_write
+from vidrec.files import alone
 from vidrec.inspect.results import evaluate_recognizer
 from vidrec.launch.sweep import slug
 from vidrec.models.registry import model_fields
 from vidrec.progress import Progress
+from vidrec.train.start import open_training_records
 from vidrec.train.tasks import task_fields
-
-Measures = dict[str, float]
-Found = dict[str, dict[int, float]]  # row -> seed -> percent
-
-MOST_SEEDS = 8
-
-# One-sided 95 % points of Student's t, by the number of seeds.
-T95 = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
 
 
 def accuracy(folder: Path) -> Measures:
@@ -106,10 +95,16 @@ class Row(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What the paper says of two rows, which is looked for here: that one is better than the other."""
+    """That one row is better than another.
+
+    Attributes:
+      better, worse: the rows.
+      measure: by which they are compared, if not by their own: where a row has the same value of that by construction.
+    """
 
     better: str
     worse: str
+    measure: str = ""
 
 
 class Study(NamedTuple):
@@ -120,13 +115,14 @@ class Study(NamedTuple):
       recipe: file of the recipe.
       dataset: of the paper's rows.
       rows: name -> row.
-      claims: stated before their rows were run.
+      claims: of the paper, stated before their rows were run.
       measure: of the measures of `ask`, that which rows are compared by.
       ask: folder of a run -> measures, shares of 1.
       overrides: of the toy recipes of all rows.
       longer: how many times as many steps the toys are trained; if not 1, the study is of toys alone.
       videos: that the toys are trained and tested on.
       curve: measures of `ask` that are drawn as a curve, named so with a number behind, such as "stride".
+      ours: the claims are not the paper's but questions that we put, before their rows were run all the same.
     """
 
     title: str
@@ -140,6 +136,7 @@ class Study(NamedTuple):
     longer: int = 1
     videos: Videos = BENCHMARK
     curve: str = ""
+    ours: bool = False
 
     def rows_at(self, scale: "Scale") -> dict[str, Row]:
         """The rows that there are at a scale."""
@@ -235,70 +232,57 @@ def measured_by(study: Study, row: Row, scale: Scale) -> str:
     return row.measure or ("top1" if study.measure == "pairs" and not scale.size else study.measure)
 
 
-class Results:
-    """The points of results.jsonl, in the order they were run."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._points = self._read()
-
-    def measures(self, key: str) -> Measures | None:
-        """Of a point, or None where it was not run."""
-        return self._points[key]["measures"] if key in self._points else None
-
-    def is_of_here(self, key: str) -> bool:
-        """Whether a point was run, and on this kind of machine; of points without its name none can tell."""
-        return self._points.get(key, {}).get("machine") == machine()
-
-    def add(self, one: Point, measures: Measures) -> None:
-        """Writes one more, or more measures of one: beside those that others wrote, in place of another machine's."""
-        with alone(self._path.parent):
-            self._points = self._read()
-            before = self._points[one.key]["measures"] if self.is_of_here(one.key) else {}
-            line = {"point": one.key, "recipe": one.spec, "seed": one.seed, "machine": machine()}
-            self._points[one.key] = {**line, "measures": before | rounded(measures)}
-            with atomic_write(self._path) as file:
-                file.write("".join(json.dumps(row) + "\n" for row in self._points.values()).encode())
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        return {one["point"]: one for one in map(json.loads, lines)}
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Waits until no other process is in here for the same folder."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def machine() -> str:
-    """The kind of machine, on which alone numbers are the same again: JAX's name of the device, of a CPU its own."""
-    if jax.default_backend() != "cpu":
-        return jax.local_devices()[0].device_kind
-    info = Path("/proc/cpuinfo")
-    told = dict(re.findall(r"^(vendor_id|cpu family|model)\s*: (.*)$", info.read_text() if info.exists() else "", re.M))
-    return " ".join([platform.machine(), *told.values(), f"{usable_cores()} cores"])
-
-
 def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> None:
-    """Runs the points of a study that have no result yet, or none for its measure."""
+    """Runs the points of a study that have no result yet, or none for its measure, and that no other process is at."""
     for name, row in study.rows_at(scale).items():
+        measure = measured_by(study, row, scale)
         for seed in seeds:
             one = point(study, row, scale, seed)
-            if measured_by(study, row, scale) not in (results.measures(one.key) or {}):
-                print(f"\n{study.title}: {name}, seed {seed} ({one.spec})", file=sys.stderr, flush=True)
-                results.add(one, study.ask(trained(study, one, scale, out)))
+            made_of = {} if scale.size else digests(one, scale)
+            if not results.lacks(one.key, measure, made_of):
+                continue
+            print(f"\n{study.title}: {name}, seed {seed} ({one.spec})", file=sys.stderr, flush=True)
+            start = time.monotonic()
+            try:
+                measures = study.ask(trained(study, one, scale, out))
+            except BusyError:
+                print("another process is at it", file=sys.stderr, flush=True)
+                continue
+            results.add(one.key, measures, time.monotonic() - start, recipe=one.spec, seed=seed, **made_of)
 
 
 def trained(study: Study, one: Point, scale: Scale, out: Path, runs: str = "runs") -> Path:
     """The folder of a point's run below `out`; trains it where that was not done."""
-    records = str(study.videos.make(out, scale.size)) if scale.size else scale.records or one.config.data.records
+    if scale.size:
+        with alone(out, wait=True):  # no one else draws the same videos meanwhile
+            records = str(study.videos.make(out, scale.size))
+    else:
+        records = records_of(one, scale)
     return train_small(ConfigDict(one.config.to_dict()), out / runs / one.key, records, seed=one.seed)
+
+
+def records_of(one: Point, scale: Scale) -> str:
+    """Where the paper's videos are."""
+    return scale.records or one.config.data.records
+
+
+def digests(one: Point, scale: Scale) -> dict[str, str]:
+    """Of the records and weights that a paper's row is made of, which its key knows by their names alone."""
+    config = ConfigDict(one.config.to_dict())
+    config.data.records = records_of(one, scale)
+    found = {"records": open_training_records(FrozenConfigDict(config)).digest}
+    return found | ({"init": folder_digest(Path(config.train.init))} if config.train.init else {})
+
+
+@functools.cache
+def folder_digest(folder: Path) -> str:
+    """Of its files' names and contents."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(file.relative_to(folder).as_posix().encode())
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def again(
@@ -331,74 +315,3 @@ def again(
                         if before.get(measure, value) != value
                     ],
                 )
-
-
-def rounded(measures: Measures) -> Measures:
-    """As they are kept."""
-    return {name: round(value, 5) for name, value in measures.items()}
-
-
-class Verdict(NamedTuple):
-    """What became of a claim.
-
-    Attributes:
-      claim: it.
-      difference: mean over the seeds of better less worse, in points.
-      spread: half of its 90 % interval.
-      seeds: how many have both.
-    """
-
-    claim: Claim
-    difference: float
-    spread: float
-    seeds: int
-
-    @property
-    def word(self) -> str:
-        """Holds or reversed, where the interval is on one side of 0."""
-        if self.seeds < 2:
-            return "too few seeds" if self.seeds else "not run yet"
-        if abs(self.difference) <= self.spread:
-            return "not separable"
-        return "holds" if self.difference > 0 else "reversed"
-
-
-def values(study: Study, scale: Scale, results: Results) -> Found:
-    """Of each row and seed the measure, in percent, as far as there are results."""
-    found: Found = {}
-    for name, row in study.rows_at(scale).items():
-        one, measure = point(study, row, scale, 0), measured_by(study, row, scale)
-        each = {seed: results.measures(one._replace(seed=seed).key) or {} for seed in range(MOST_SEEDS)}
-        found[name] = {seed: 100 * measures[measure] for seed, measures in each.items() if measure in measures}
-    return found
-
-
-def verdicts(study: Study, found: Found) -> Iterator[Verdict]:
-    """Of each claim about rows that there are, by the seeds that both have."""
-    for claim in study.claims:
-        if not {*claim} <= found.keys():
-            continue
-        better, worse = found[claim.better], found[claim.worse]
-        differences = [better[seed] - worse[seed] for seed in better.keys() & worse.keys()]
-        count = len(differences)
-        spread = T95[count] * np.std(differences, ddof=1) / np.sqrt(count) if count > 1 else np.inf
-        yield Verdict(claim, float(np.mean(differences)) if count else np.nan, float(spread), count)
-
-
-def text(study: Study, scale: Scale, results: Results) -> str:
-    """The table beside the paper's, and the claims, as Markdown."""
-    found = values(study, scale, results)
-    measure = measured_by(study, Row(""), scale)
-    lines = [f"### {study.title}", "", f"| row | paper | here: {measure}, %, mean ± standard deviation | seeds |"]
-    lines.append("| --- | ---: | ---: | ---: |")
-    for name, row in study.rows_at(scale).items():
-        measured = list(found[name].values())
-        here = f"{np.mean(measured):.1f}" if measured else "-"
-        here += f" ± {np.std(measured, ddof=1):.1f}" if len(measured) > 1 else ""
-        here += f" ({row.measure})" if row.measure else ""
-        lines.append(f"| {name} | {row.published or ''} | {here} | {len(measured)} |")
-    lines += ["", "| claim | difference ± half of its 90 % interval | | seeds |", "| --- | ---: | --- | ---: |"]
-    for one in verdicts(study, found):
-        told = f"{one.difference:+.1f} ± {one.spread:.1f}" if one.seeds > 1 else "-"
-        lines.append(f"| {one.claim.better} > {one.claim.worse} | {told} | {one.word} | {one.seeds} |")
-    return "\n".join(lines) + "\n"

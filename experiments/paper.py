@@ -1,6 +1,6 @@
 """The command of a paper's folder: its tables and figures on toy videos.
 
-Stopped and started again, it goes on where it was. Two processes at a time are for studies that share no row.
+Stopped and started again, it goes on where it was; the same command in two processes at a time divides the work.
 
     python -m experiments.stm.run [--scale cpu|gpu] [--study modules ...] [--seeds 3] [--out runs/papers]
     python -m experiments.stm.run --scale paper --init 'weights/{model}' [--records records/ssv1]
@@ -14,8 +14,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from experiments.claims import MOST_SEEDS, text
 from experiments.figures import Look, draw
-from experiments.grid import MOST_SEEDS, SCALES, Results, Scale, Study, again, run, text
+from experiments.grid import SCALES, Scale, Study, again, run
+from experiments.results import Results
 from vidrec.errors import VidrecError
 
 

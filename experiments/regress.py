@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -23,21 +24,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import experiments
+from experiments.claims import Verdict, values, verdicts
 from experiments.direcformer.run import forward_records
 from experiments.figures import claim_mark, marks_svg, write
-from experiments.grid import (
-    SCALES,
-    Found,
-    Results,
-    Study,
-    Verdict,
-    measured_by,
-    point,
-    run,
-    trained,
-    values,
-    verdicts,
-)
+from experiments.grid import SCALES, Study, measured_by, point, run, trained
+from experiments.results import Results
 from vidrec.data.pool import usable_cores
 from vidrec.demo import make_records, scores, train_network
 from vidrec.errors import VidrecError
@@ -61,6 +52,7 @@ class Line(NamedTuple):
       seeds: of how many trainings of each row.
       holds: what that means.
       certain: whether it must hold.
+      ours: it is no claim of the paper but a question of ours.
     """
 
     claim: str
@@ -69,6 +61,7 @@ class Line(NamedTuple):
     seeds: int
     holds: str
     certain: bool = False
+    ours: bool = False
 
 
 def certain(out: Path) -> list[Line]:
@@ -141,19 +134,21 @@ def found_out(full: bool, out: Path) -> list[Line]:
                 run(study, scale, range(scale.seeds), results, out)
     return [
         Line(
-            f"{title}: {one.claim.better} > {one.claim.worse}",
-            f"{study.measure}: the first is better, beyond the 90 % interval of the difference",
-            " against ".join(mean(found[name]) for name in one.claim),
+            f"{title}: {one.name}",
+            f"{one.claim.measure or study.measure}: the first is better, beyond the 90 % interval of the difference",
+            " against ".join(mean(found[name]) for name in one.claim[:2]),
             one.seeds,
             one.word,
+            ours=study.ours,
         )
-        for title, study, found, tested in tests_of_claims()
+        for title, study, results, tested in tests_of_claims()
         for one in tested
+        for found in [values(study, scale, results, one.claim.measure)]
     ]
 
 
-def tests_of_claims() -> Iterator[tuple[str, Study, Found, list[Verdict]]]:
-    """Of each study its title with the paper, itself, what its rows came to, and its claims.
+def tests_of_claims() -> Iterator[tuple[str, Study, Results, list[Verdict]]]:
+    """Of each study its title with the paper, itself, the results it is among, and its claims.
 
     A claim about two trainings that another study made before is left out.
     """
@@ -162,22 +157,28 @@ def tests_of_claims() -> Iterator[tuple[str, Study, Found, list[Verdict]]]:
     for paper, name in PAPERS.items():
         results = Results(folder_of(paper) / "results.jsonl")
         for study in studies_of(paper).values():
-            found, tested = values(study, scale, results), []
-            for one in verdicts(study, found):
-                rows = [study.rows[row] for row in one.claim]
-                what = tuple((point(study, row, scale, 0).key, measured_by(study, row, scale)) for row in rows)
+            tested = []
+            for one in verdicts(study, scale, results):
+                rows = [study.rows[row] for row in one.claim[:2]]
+                what = tuple(
+                    (point(study, row, scale, 0).key, one.claim.measure or measured_by(study, row, scale))
+                    for row in rows
+                )
                 if what not in seen:
                     seen.add(what)
                     tested.append(one)
-            yield f"{name}, {study.title}", study, found, tested
+            yield f"{name}, {study.title}", study, results, tested
 
 
 def figure() -> str:
     """All claims that have seeds enough: differences of their rows, with intervals."""
-    groups = {title: [claim_mark(one) for one in tested if one.seeds > 1] for title, _, _, tested in tests_of_claims()}
+    groups = {
+        f"{title} (ours)" if study.ours else title: [claim_mark(one) for one in tested if one.seeds > 1]
+        for title, study, _, tested in tests_of_claims()
+    }
     return marks_svg(
-        groups, title="What the papers claim, on toy videos", x_label="difference in points, with its 90 % interval",
-        level=0.0,
+        groups, title="What the papers claim, and what we ask, on toy videos",
+        x_label="difference in points, with its 90 % interval", level=0.0,
     )  # fmt: skip
 
 
@@ -202,14 +203,24 @@ def word(holds: bool) -> str:
 
 
 def table(lines: Sequence[Line]) -> str:
-    """All claims as Markdown."""
+    """All claims as Markdown, and below them how many came out which way."""
     rows = ["| claim | stated beforehand | measured | seeds | |", "| --- | --- | --- | ---: | --- |"]
-    rows += [f"| {one.claim} | {one.beforehand} | {one.measured} | {one.seeds} | {one.holds} |" for one in lines]
-    tested = sum(not one.certain and one.seeds > 1 for one in lines)
-    chance = (
-        f"Of {tested} claims tested at 5 % on either side, about {tested / 10:.0f} would show a difference by chance."
-    )
-    return "\n".join([*rows, "", chance])
+    for one in lines:
+        claim = f"{one.claim} (ours)" if one.ours else one.claim
+        rows.append(f"| {claim} | {one.beforehand} | {one.measured} | {one.seeds} | {one.holds} |")
+    papers = [one for one in lines if not one.certain and not one.ours]
+    ours = [one for one in lines if one.ours]
+    return "\n".join([*rows, "", f"The papers' claims: {counted(papers)}. Questions of ours: {counted(ours)}."])
+
+
+def counted(lines: Sequence[Line]) -> str:
+    """How many came out which way, and how many of them chance would show."""
+    tested = [one for one in lines if one.seeds > 1]
+    words = Counter(one.holds for one in tested)
+    ways = ", ".join(f"{words[way]} {way}" for way in ("holds", "reversed", "not separable"))
+    left = f" ({len(lines) - len(tested)} not tested)" if len(tested) < len(lines) else ""
+    by_chance = f"where chance alone would give about {len(tested) / 10:.0f} of the first two"
+    return f"of {len(tested)} tested at 5 % on either side{left} {ways}, {by_chance}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,25 +3,26 @@
 import json
 import xml.etree.ElementTree as ET
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 from PIL import Image
 
-from experiments import figures, grid, paper, regress
+from experiments import claims, figures, grid, paper, regress, results
 from experiments.figures import Look, Mark
-from experiments.grid import SCALES, Claim, Results, Row, Study, Videos
+from experiments.grid import SCALES, Claim, Row, Study, Videos
+from experiments.results import Results
 from tests.configs.recipes import network
 from vidrec.config import base, sweep
+from vidrec.errors import VidrecError
 
 SVG = "{http://www.w3.org/2000/svg}"
 STUDIES = [(paper, name) for paper in regress.PAPERS for name in regress.studies_of(paper)]
 
 
 def verdict(a, b):
-    study = Study("two rows", "configs/stm.py", "ssv1", {"a": Row(""), "b": Row("modules=cmm")}, (Claim("a", "b"),))
-    (found,) = grid.verdicts(study, {"a": dict(enumerate(a)), "b": dict(enumerate(b))})
-    return found
+    return claims.verdict(Claim("a", "b"), dict(enumerate(a)), dict(enumerate(b)))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_every_row_is_a_recipe_at_every_scale(paper, name):
             assert one.config.model.get("image_size", one.config.data.image_size) == one.config.data.image_size
     rows = study.rows_at(SCALES["paper"]).values()
     assert len({(row.args, row.measure) for row in rows}) == len(rows)
-    assert {row for claim in study.claims for row in claim} <= study.rows.keys()
+    assert {row for claim in study.claims for row in claim[:2]} <= study.rows.keys()
     args = {arg for args in sweep(study.recipe).values() for arg in args}
     assert any(arg.startswith(study.dataset) for arg in args)
 
@@ -74,51 +75,76 @@ def test_toys_that_train_longer_do_so_at_every_scale(paper_name, scale):
         assert steps == 3 * grid.point(study._replace(longer=1), row, SCALES[scale], 0).config.train.steps
 
 
+STM = regress.studies_of("stm")["modules"]
+STM_POINTS = [grid.point(STM, STM.rows["STM"], SCALES["cpu"], seed) for seed in range(3)]
+
+
 def test_results_are_kept_and_found_again(tmp_path):
-    study = regress.studies_of("stm")["modules"]
-    one = grid.point(study, study.rows["STM"], SCALES["cpu"], 1)
-    Results(tmp_path / "results.jsonl").add(one, {"pairs": 0.75})
-    Results(tmp_path / "results.jsonl").add(one, {"top1": 0.5})
+    one = STM_POINTS[1]
+    Results(tmp_path / "results.jsonl").add(one.key, {"pairs": 0.75}, 60)
+    Results(tmp_path / "results.jsonl").add(one.key, {"top1": 0.5}, 30)
     found = Results(tmp_path / "results.jsonl")
     assert found.measures(one.key) == {"pairs": 0.75, "top1": 0.5}
-    assert grid.values(study, SCALES["cpu"], found)["STM"] == {1: 75.0}
+    assert claims.values(STM, SCALES["cpu"], found)["STM"] == {1: 75.0}
+    assert claims.values(STM, SCALES["cpu"], found, "top1")["STM"] == {1: 50.0}
     for other in (
-        grid.point(study, study.rows["STM"], SCALES["gpu"], 1),
-        grid.point(study._replace(videos=study.videos._replace(name="others")), study.rows["STM"], SCALES["cpu"], 1),
-        grid.point(study._replace(overrides=("--config.optim.lr=0.5",)), study.rows["STM"], SCALES["cpu"], 1),
+        grid.point(STM, STM.rows["STM"], SCALES["gpu"], 1),
+        grid.point(STM._replace(videos=STM.videos._replace(name="others")), STM.rows["STM"], SCALES["cpu"], 1),
+        grid.point(STM._replace(overrides=("--config.optim.lr=0.5",)), STM.rows["STM"], SCALES["cpu"], 1),
     ):
         assert found.measures(other.key) is None
-    assert "| STM | 49.2 | 75.0 | 1 |" in grid.text(study, SCALES["cpu"], found)
+    table = claims.text(STM, SCALES["cpu"], found)
+    assert "| STM | 49.2 | 75.0 | 1 |" in table
+    assert table.endswith(f"1 trainings in 2 minutes ({results.machine()}, JAX {jax.__version__}).\n")
 
 
 def test_what_another_process_wrote_stays(tmp_path):
-    study = regress.studies_of("stm")["modules"]
     ours, theirs = (Results(tmp_path / "results.jsonl") for _ in range(2))
-    points = [grid.point(study, study.rows["STM"], SCALES["cpu"], seed) for seed in range(3)]
-    ours.add(points[0], {"pairs": 0.5})
-    theirs.add(points[1], {"pairs": 0.75})
-    ours.add(points[2], {"pairs": 1.0})
-    assert grid.values(study, SCALES["cpu"], Results(tmp_path / "results.jsonl"))["STM"] == {0: 50.0, 1: 75.0, 2: 100.0}
+    ours.add(STM_POINTS[0].key, {"pairs": 0.5}, 1)
+    theirs.add(STM_POINTS[1].key, {"pairs": 0.75}, 1)
+    assert not ours.lacks(STM_POINTS[1].key, "pairs", {})
+    ours.add(STM_POINTS[2].key, {"pairs": 1.0}, 1)
+    found = claims.values(STM, SCALES["cpu"], Results(tmp_path / "results.jsonl"))
+    assert found["STM"] == {0: 50.0, 1: 75.0, 2: 100.0}
 
 
 def test_measures_of_two_kinds_of_machine_are_not_mixed(tmp_path, monkeypatch):
-    study = regress.studies_of("stm")["modules"]
-    results, one = Results(tmp_path / "results.jsonl"), grid.point(study, study.rows["STM"], SCALES["cpu"], 0)
-    results.add(one, {"pairs": 0.5})
-    monkeypatch.setattr(grid, "machine", lambda: "another")
-    results.add(one, {"top1": 0.25})
-    assert results.measures(one.key) == {"top1": 0.25}
+    found, one = Results(tmp_path / "results.jsonl"), STM_POINTS[0]
+    found.add(one.key, {"pairs": 0.5}, 1)
+    monkeypatch.setattr(results, "machine", lambda: "another")
+    found.add(one.key, {"top1": 0.25}, 1)
+    assert found.measures(one.key) == {"top1": 0.25}
+    found.add(STM_POINTS[1].key, {"top1": 0.25}, 1)
+    monkeypatch.undo()
+    found.add(STM_POINTS[2].key, {"top1": 0.25}, 1)
+    assert found.cost(one.key for one in STM_POINTS).count("trainings in") == 2  # the reader is told
+
+
+def test_other_records_and_weights_of_the_same_name_are_refused(tmp_path, records):
+    def scale(weights: bytes) -> grid.Scale:
+        (tmp_path / "weights").mkdir(exist_ok=True)
+        (tmp_path / "weights" / "values").write_bytes(weights)
+        grid.folder_digest.cache_clear()
+        return SCALES["paper"]._replace(records=str(records), init=str(tmp_path / "weights"))
+
+    found, chosen = Results(tmp_path / "results.jsonl"), scale(b"1")
+    one = grid.point(STM, STM.rows["STM"], chosen, 0)
+    made_of = grid.digests(one, chosen)
+    assert made_of.keys() == {"records", "init"}
+    found.add(one.key, {"top1": 0.5}, 1, **made_of)
+    assert not found.lacks(one.key, "top1", grid.digests(one, chosen))
+    with pytest.raises(VidrecError, match="made of other init of the same name: give them another name"):
+        found.lacks(one.key, "top1", grid.digests(one, scale(b"2")))
 
 
 def test_points_are_not_named_by_paths():
     """Weights and records that are moved leave the results where they are."""
-    study = regress.studies_of("stm")["modules"]
     given = [("", ""), ("/data/ssv1", ""), ("/data/ssv1", "/weights/{model}"), ("gs://data/ssv1", "w/{model}.pth")]
     scales = [SCALES["paper"]._replace(records=records, init=init) for records, init in given]
-    keys = [grid.point(study, study.rows["STM"], scale, 0).key for scale in scales]
+    keys = [grid.point(STM, STM.rows["STM"], scale, 0).key for scale in scales]
     assert keys[0] == keys[1] != keys[2] == keys[3]
     other = scales[2]._replace(init="/weights/kinetics")
-    assert grid.point(study, study.rows["STM"], other, 0).key not in keys
+    assert grid.point(STM, STM.rows["STM"], other, 0).key not in keys
 
 
 @pytest.mark.parametrize(
@@ -131,7 +157,7 @@ def test_points_are_not_named_by_paths():
     ],
 )
 def test_options_without_effect_are_refused(argv, named, tmp_path, capsys):
-    study = regress.studies_of("stm")["modules"]._replace(longer=3)
+    study = STM._replace(longer=3)
     with pytest.raises(SystemExit, match="2"):
         paper.main({"one": study}, tmp_path, argv=argv)
     assert named in capsys.readouterr().err
@@ -140,15 +166,14 @@ def test_options_without_effect_are_refused(argv, named, tmp_path, capsys):
 
 def test_a_claim_is_counted_once():
     """Of two studies that have the same two trainings, the first tests them."""
-    tested = [(title, one.claim) for title, _, _, verdicts in regress.tests_of_claims() for one in verdicts]
+    tested = [(title, one.claim) for title, _, _, found in regress.tests_of_claims() for one in found]
     assert ("TCM-Net, Table VIII: parts", Claim("TCM", "TSM")) in tested
     assert not [title for title, claim in tested if claim == Claim("TSM + TCM", "TSM")]
 
 
 def test_a_result_is_found_when_vidrec_has_a_new_field(monkeypatch):
     """What a recipe says counts, not the defaults that stand beside it."""
-    study = regress.studies_of("stm")["modules"]
-    one = grid.point(study, study.rows["STM"], SCALES["cpu"], 0)
+    one = grid.point(STM, STM.rows["STM"], SCALES["cpu"], 0)
     before, config = one.key, ConfigDict(one.config.to_dict())
 
     def more() -> ConfigDict:
@@ -182,7 +207,7 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     assert "one row: TSN, seed 0" in told
     (kept,) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     assert f"| TSN |  | {100 * kept['measures']['top1']:.1f} | 1 |" in table
-    assert kept["machine"] == grid.machine()
+    assert kept["machine"] == results.machine()
     assert command() == (0, table, "")  # nothing is left to run
     status, told, _ = command("--again")
     assert (status, told.splitlines()[-1]) == (0, "1 points run again, 0 came to other numbers.")
@@ -199,7 +224,7 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     assert "1 are of another kind of machine and were left" in told
     assert command("--table", given=())[:2] == (
         0,
-        grid.text(study, SCALES["cpu"], Results(tmp_path / "results.jsonl")) + "\n",
+        claims.text(study, SCALES["cpu"], Results(tmp_path / "results.jsonl")) + "\n",
     )
     assert command("--figures", given=out)[0] == 0
     with Image.open(tmp_path / "confusion.png") as picture:
@@ -220,7 +245,7 @@ def test_what_is_asked_of_a_run(paper_name, name, row, records, tmp_path):
     assert len(curve) >= 5
     assert all(0 <= value <= 1 for value in curve.values())
     if name == "tempo":
-        others = [value for key, value in curve.items() if key != "stride 4"]
+        others = [curve[f"stride {stride}"] for stride in (2, 3, 5)]
         assert measures["drop"] == pytest.approx(np.mean(others) - curve["stride 4"])
     else:
         assert measures["online"] == curve["seen 100"]
@@ -244,19 +269,38 @@ def test_marks_stand_where_their_values_are():
 
 def test_a_curve_is_the_mean_of_the_seeds(tmp_path):
     study = regress.studies_of("tcm")["tempo"]
-    results = Results(tmp_path / "results.jsonl")
+    found = Results(tmp_path / "results.jsonl")
     for seed, top1 in enumerate((0.2, 0.4)):
         one = grid.point(study, study.rows["TCM"], SCALES["cpu"], seed)
-        results.add(one, {"stride 1": top1, "stride 2": 1.0, "all strides": 0.5})
-    assert figures.curves(study, SCALES["cpu"], results) == {"TSM": [], "TCM": [(1.0, pytest.approx(0.3)), (2.0, 1.0)]}
+        found.add(one.key, {"stride 1": top1, "stride 2": 1.0, "all strides": 0.5}, 1)
+    assert figures.curves(study, SCALES["cpu"], found) == {"TSM": [], "TCM": [(1.0, pytest.approx(0.3)), (2.0, 1.0)]}
 
 
 @pytest.mark.parametrize(("paper_name", "name"), STUDIES)
 def test_readmes_have_the_tables_of_the_results(paper_name, name):
     """What a paper's README.md says is what its results.jsonl holds."""
     folder, study = regress.folder_of(paper_name), regress.studies_of(paper_name)[name]
-    table = grid.text(study, SCALES["cpu"], Results(folder / "results.jsonl"))
+    table = claims.text(study, SCALES["cpu"], Results(folder / "results.jsonl"))
     assert table in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", regress.PAPERS)
+def test_pictures_are_of_the_results(name):
+    """No two curves are of one training."""
+    folder, studies = regress.folder_of(name), regress.studies_of(name)
+    found = Results(folder / "results.jsonl")
+    for file, picture in figures.drawings(studies, SCALES["cpu"], found).items():
+        assert (folder / file).read_text() == figures.as_file(picture)
+    for study in studies.values():
+        drawn = [
+            grid.point(study, study.rows[row], SCALES["cpu"], 0).key
+            for row in figures.curves(study, SCALES["cpu"], found)
+        ]
+        assert len(set(drawn)) == len(drawn)
+
+
+def test_the_picture_of_all_claims_is_of_the_results():
+    assert (regress.folder_of("stm").parent / "claims.svg").read_text() == figures.as_file(regress.figure())
 
 
 def test_pictures_that_readmes_show_are_there():

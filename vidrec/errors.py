@@ -16,6 +16,10 @@ class UsageError(VidrecError):
     exit_code = 2
 
 
+class BusyError(VidrecError):
+    """Another process is at work in the same folder."""
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Returns " (did you mean 'x'?)" for the choice nearest to `name`, else the list of choices."""
     choices = sorted(choices)

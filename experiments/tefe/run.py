@@ -56,7 +56,7 @@ STUDIES = {
 
 LOOKS = (
     Look("confusion.png", "modules", ("TEFE",), "confusion"),
-    Look("cam.png", "modules", ("TSN", "TE alone", "FE alone", "TEFE"), "cam", "move_right/0000"),
+    Look("cam.png", "modules", ("TSN", "TE alone", "FE alone", "TEFE"), "cam", "videos-64/test/move_right/0000.mp4"),
 )
 
 if __name__ == "__main__":

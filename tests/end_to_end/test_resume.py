@@ -12,7 +12,8 @@ from vidrec.config import fingerprint, from_dict
 from vidrec.data.clips import ClipSpec
 from vidrec.data.pipeline import train_plan
 from vidrec.data.records import open_records
-from vidrec.errors import UsageError, VidrecError
+from vidrec.errors import BusyError, UsageError, VidrecError
+from vidrec.files import alone
 from vidrec.train.checkpoint import Checkpoints
 
 
@@ -50,6 +51,13 @@ def test_stopped_where_an_evaluation_is_due(whole, tiny_config, tmp_path):
     assert finish(start(tiny_config(), stopped, at=3, do=signalled(signal.SIGTERM))) == 0
     assert straight(tiny_config(), stopped).finished
     assert_same_run(whole, stopped)
+
+
+def test_a_folder_is_of_one_training_at_a_time(whole, tiny_config):
+    before = rows(whole)
+    with alone(whole, wait=False), pytest.raises(BusyError, match=r"another training is at work in .*whole:"):
+        straight(tiny_config(train__steps=12), whole)
+    assert rows(whole) == before
 
 
 def test_a_finished_run_does_nothing(whole, tiny_config):

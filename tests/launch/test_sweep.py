@@ -1,14 +1,19 @@
 """`vidrec sweep`: what is trained, on which device, and what becomes of a training that fails."""
 
+import contextlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vidrec.cli import main
 from vidrec.errors import UsageError
+from vidrec.files import alone
 from vidrec.launch import sweep
+from vidrec.train.checkpoint import Checkpoints
 
 RECIPE = """
 import json
@@ -68,7 +73,7 @@ def test_an_argument_behind_the_recipe_is_refused(recipe):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--table", "lenght"], "no table 'lenght' .did you mean 'length'"),
+        (["--table", "lenght"], "no table 'lenght': it has 'length', 'what it is without'"),
         (["--seeds", "0"], "--seeds is 0"),
         (["--launch", "queued"], "--launch and --topology go together"),
         (["--launch", "queued", "--topology", "v5e:4x4", "--list"], "choose one"),
@@ -104,6 +109,7 @@ def test_launch_commands_name_machines_apart(capsys):
         ("gpu 2", None, [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]),
         ("gpu 2", "3, GPU-8932", [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "GPU-8932"}]),
         ("gpu 1", "2,-1,3", [{"CUDA_VISIBLE_DEVICES": "2"}]),  # those behind -1 are not seen
+        ("tpu 2", None, [{"TPU_VISIBLE_CHIPS": str(chip), **sweep.ONE_DEVICE["tpu"][1]} for chip in range(2)]),
     ],
 )
 def test_each_process_sees_one_device(said, given, environments, monkeypatch):
@@ -130,3 +136,28 @@ def test_a_failure_stops_no_other_and_what_is_finished_is_left(recipe, tmp_path,
     before = (workdir / "steps-2-plain-seed0.log").read_bytes()
     assert main(command) == 1
     assert (workdir / "steps-2-plain-seed0.log").read_bytes() == before  # not started again
+
+
+@pytest.mark.slow
+def test_asked_to_stop_it_ends_its_trainings(tiny_config, tmp_path):
+    """It alone gets the signal, as from a supervisor; what it started saves and ends before it does."""
+    recipe, workdir = tmp_path / "long.py", tmp_path / "runs"
+    config = tiny_config(train__steps=10**6, train__eval_every=10**6)
+    recipe.write_text(RECIPE.format(config=config.to_json()).replace("steps = int", "steps = 10**6 + int"))
+    command = [sys.executable, "-m", "vidrec", "sweep", "--config", str(recipe), "--workdir", str(workdir)]
+    process = subprocess.Popen(
+        [*command, "--table", "length"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    log, metrics = workdir / "steps-1-seed0.log", workdir / "steps-1-seed0" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+    process.terminate()
+    _, told = process.communicate()
+    assert process.returncode == 1, log.read_text()
+    assert "stopped: 0 of 2 trainings are finished; the same command goes on" in told
+    with alone(workdir / "steps-1-seed0", wait=False) as mine:
+        assert mine
+    with Checkpoints(workdir / "steps-1-seed0" / "checkpoints") as checkpoints:
+        assert checkpoints.latest()
+    assert not (workdir / "steps-2-seed0").exists()

@@ -6,9 +6,7 @@ to make one. The manifest comes last and the work folder goes.
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
@@ -20,7 +18,7 @@ from vidrec.data.manifest import Manifest, Shard
 from vidrec.data.plan import Plan, difference
 from vidrec.data.shards import describe_split, open_shard
 from vidrec.errors import VidrecError
-from vidrec.files import write_json
+from vidrec.files import alone, write_json
 
 NAME = ".convert"
 _NOTE = ".done.json"
@@ -41,16 +39,10 @@ class Note:
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Makes the record folder and keeps every other conversion out of it; the lock dies with the process."""
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise VidrecError(f"another 'vidrec convert' is at work in {out}; wait or choose another --out") from None
+    with alone(out, wait=False) as mine:
+        if not mine:
+            raise VidrecError(f"another 'vidrec convert' is at work in {out}; wait or choose another --out")
         yield
-    finally:
-        os.close(descriptor)
 
 
 def load_finished(plan: Plan, out: Path) -> Manifest | None:

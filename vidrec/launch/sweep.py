@@ -7,17 +7,19 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import islice, product
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, NamedTuple
 
 from vidrec import config as configuration
-from vidrec.errors import UsageError, VidrecError, did_you_mean
+from vidrec.errors import UsageError, VidrecError
 from vidrec.files import write_json
 from vidrec.launch.run import default_name
 from vidrec.models.registry import model_fields
+from vidrec.train.loop import stop_signals
 from vidrec.train.tasks import task_fields
 
 # What tells a process which devices it sees, and what else it must be told to see one alone.
@@ -66,7 +68,7 @@ def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] 
     found = configuration.sweep(path)
     for table in tables:
         if not any(title.startswith(table) for title in found):
-            raise UsageError(f"{path} has no table {table!r}{did_you_mean(table, found)}: {', '.join(found)}")
+            raise UsageError(f"{path} has no table {table!r}: it has {', '.join(map(repr, found))}")
     trainings: dict[str, Point] = {}
     folders: dict[str, Point] = {}
     for title, args in found.items():
@@ -107,6 +109,9 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
 
     Returns:
       name of a point -> its fields with {"step", "metrics"}, or with {"error"}.
+
+    Raises:
+      VidrecError: it was asked to stop (SIGTERM, Ctrl-C), and its trainings have saved.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     written = workdir / "sweep.json"
@@ -123,25 +128,32 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
         environments: SimpleQueue[dict[str, str]] = SimpleQueue()
         for environment in one_device_each():
             environments.put(environment)
-        with ThreadPoolExecutor(environments.qsize()) as pool:
-            running = {pool.submit(_train, point, workdir, environments): point for point in left}
-            try:
-                for done in as_completed(running):
-                    point = running[done]
-                    outcome = done.result()
+        children = Children()
+        with stop_signals() as stopping, ThreadPoolExecutor(environments.qsize()) as pool:
+            running = {pool.submit(_train, point, workdir, environments, children): point for point in left}
+            while running:
+                done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)  # a signal is seen between two waits
+                for point, future in [(running.pop(future), future) for future in done if not future.cancelled()]:
+                    outcome = future.result()
                     outcomes[point.name] = signed[point.name] | outcome
                     write_json(written, outcomes)
                     tell(f"{point.name}: {outcome_text(outcome)}")
-            except BaseException:
-                for future in running:
-                    future.cancel()
-                raise
+                if stopping.is_set():
+                    running = {future: point for future, point in running.items() if not future.cancel()}
+                    children.stop()
+        if stopping.is_set():
+            ended = sum(map(finished, todo))
+            raise VidrecError(f"stopped: {ended} of {len(todo)} trainings are finished; the same command goes on")
     return {point.name: outcomes[point.name] | signed[point.name] for point in todo}
 
 
 def one_device_each() -> list[dict[str, str]]:
     """For each device that JAX finds here, the environment of a process that is to see no other."""
-    ask = "import jax; devices = jax.local_devices(); print(devices[0].platform, len(devices))"
+    # A TPU chip of some kinds is two devices, with the same coordinates.
+    ask = (
+        "import jax; devices = jax.local_devices(); "
+        "print(devices[0].platform, len({str(getattr(device, 'coords', device.id)) for device in devices}))"
+    )
     asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["no message"])[-1]
@@ -155,22 +167,51 @@ def one_device_each() -> list[dict[str, str]]:
     return [{which: device.strip(), **more} for device in islice(devices, int(count))]
 
 
-def _train(point: Point, workdir: Path, environments: "SimpleQueue[dict[str, str]]") -> dict[str, Any]:
+class Children:
+    """The processes of a sweep, which end with it."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopping = False
+        self._lock = Lock()
+
+    def run(self, command: Sequence[str], **how: Any) -> tuple[int, str]:
+        """Runs a command to its end; returns its status and what it printed."""
+        with self._lock:
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **how)
+            self._running.add(child)
+            if self._stopping:
+                child.terminate()
+        printed, _ = child.communicate()
+        with self._lock:
+            self._running.remove(child)
+        return child.returncode, printed
+
+    def stop(self) -> None:
+        """Asks all to save and end."""
+        with self._lock:
+            if not self._stopping:
+                for child in self._running:
+                    child.terminate()
+            self._stopping = True
+
+
+def _train(
+    point: Point, workdir: Path, environments: "SimpleQueue[dict[str, str]]", children: Children
+) -> dict[str, Any]:
     environment = environments.get()
     try:
         command = [sys.executable, "-m", "vidrec", "train", "--json", "--config", point.config, *point.overrides]
         log = workdir / f"{point.name}.log"
         with open(log, "a") as said:
-            ended = subprocess.run(
-                [*command, "--workdir", str(workdir / point.name)],
-                env=os.environ | environment, stdout=subprocess.PIPE, stderr=said, text=True, check=False,
-            )  # fmt: skip
+            command += ["--workdir", str(workdir / point.name)]
+            status, printed = children.run(command, env=os.environ | environment, stderr=said)
     finally:
         environments.put(environment)
-    if ended.returncode:
+    if status:
         last = (log.read_text().strip().splitlines() or ["no message"])[-1]
         return {"error": last.removeprefix("vidrec: ")}
-    outcome = json.loads(ended.stdout)
+    outcome = json.loads(printed)
     if not outcome["finished"]:
         return {"error": f"stopped at step {outcome['step']}; run the same command again to go on"}
     return {"step": outcome["step"], "metrics": outcome["metrics"]}

@@ -17,8 +17,8 @@ from ml_collections import FrozenConfigDict
 from vidrec import config as configuration
 from vidrec.data.feed import DeviceFeed
 from vidrec.data.records import TFRecordSource
-from vidrec.errors import UsageError
-from vidrec.files import write_json
+from vidrec.errors import BusyError, UsageError
+from vidrec.files import alone, write_json
 from vidrec.train import card, hosts
 from vidrec.train.checkpoint import Checkpoints
 from vidrec.train.profile import Profile
@@ -88,6 +88,7 @@ def train(
       how: to look at it; None for a plain run.
 
     Raises:
+      BusyError: another process trains in `workdir`.
       VidrecError: configuration and records do not fit, the processes of the run do not agree, the loss is not finite,
         too many unreadable records, a device that fails.
     """
@@ -109,6 +110,8 @@ def train(
         evaluations = evaluation_steps(config, total_steps, program.steps_per_epoch)
         evaluator = make_evaluator(program.model, config, mesh, eval_step)
         _check(config, source, workdir, how)
+        with hosts.failing_together():
+            stack.enter_context(_the_only_one(workdir))
 
         # --- state: fresh, or where the last run stopped ----------------------------------------------------------
         stack.enter_context(jax.set_mesh(mesh))
@@ -170,6 +173,18 @@ def _check(config: FrozenConfigDict, source: TFRecordSource, workdir: Path, how:
     if before is not None and before["debug"] != how.debug:
         kinds = {False: "a run without --debug", True: "a run of --debug, with its few clips to a step"}
         raise UsageError(f"{workdir} holds {kinds[before['debug']]}, which this one is not: choose another --workdir")
+
+
+@contextmanager
+def _the_only_one(workdir: Path) -> Iterator[None]:
+    """Keeps a second training out of a run's folder."""
+    if not is_lead():
+        yield
+        return
+    with alone(workdir, wait=False) as mine:
+        if not mine:
+            raise BusyError(f"another training is at work in {workdir}: wait for its end or choose another --workdir")
+        yield
 
 
 def _open_log(workdir: Path, config: FrozenConfigDict, step: int, entry: dict[str, Any]) -> MetricsLog:

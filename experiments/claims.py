@@ -1,0 +1,95 @@
+"""Which claims of the papers hold on toy videos: rows compared over seeds, and the tables of README.md."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.grid import Claim, Row, Scale, Study, measured_by, point
+from experiments.results import Results
+
+Found = dict[str, dict[int, float]]  # row -> seed -> percent
+
+# One-sided 95 % points of Student's t, by the number of seeds.
+T95 = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
+MOST_SEEDS = max(T95)
+
+
+class Verdict(NamedTuple):
+    """What became of a claim.
+
+    Attributes:
+      claim: it.
+      difference: mean over the seeds of better less worse, in points.
+      spread: half of its 90 % interval.
+      seeds: how many have both.
+    """
+
+    claim: Claim
+    difference: float
+    spread: float
+    seeds: int
+
+    @property
+    def name(self) -> str:
+        """The claim in words."""
+        by = f" ({self.claim.measure})" if self.claim.measure else ""
+        return f"{self.claim.better} > {self.claim.worse}{by}"
+
+    @property
+    def word(self) -> str:
+        """Holds or reversed, where the interval is on one side of 0."""
+        if self.seeds < 2:
+            return "too few seeds" if self.seeds else "not run yet"
+        if abs(self.difference) <= self.spread:
+            return "not separable"
+        return "holds" if self.difference > 0 else "reversed"
+
+
+def values(study: Study, scale: Scale, results: Results, measure: str = "") -> Found:
+    """Of each row and seed the measure, in percent, as far as there are results; "": that of the row."""
+    found: Found = {}
+    for name, row in study.rows_at(scale).items():
+        one, own = point(study, row, scale, 0), measure or measured_by(study, row, scale)
+        each = {seed: results.measures(one._replace(seed=seed).key) or {} for seed in range(MOST_SEEDS)}
+        found[name] = {seed: 100 * measures[own] for seed, measures in each.items() if own in measures}
+    return found
+
+
+def verdicts(study: Study, scale: Scale, results: Results) -> Iterator[Verdict]:
+    """Of each claim about rows that there are."""
+    rows = study.rows_at(scale)
+    for claim in study.claims:
+        if claim.better in rows and claim.worse in rows:
+            found = values(study, scale, results, claim.measure)
+            yield verdict(claim, found[claim.better], found[claim.worse])
+
+
+def verdict(claim: Claim, better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
+    """What became of a claim, by the seeds that both rows have."""
+    differences = [better[seed] - worse[seed] for seed in better.keys() & worse.keys()]
+    count = len(differences)
+    spread = T95[count] * np.std(differences, ddof=1) / np.sqrt(count) if count > 1 else np.inf
+    return Verdict(claim, float(np.mean(differences)) if count else np.nan, float(spread), count)
+
+
+def text(study: Study, scale: Scale, results: Results) -> str:
+    """The table beside the paper's, the claims, and what it cost, as Markdown."""
+    found, rows = values(study, scale, results), study.rows_at(scale)
+    measure = measured_by(study, Row(""), scale)
+    lines = [f"### {study.title}", "", f"| row | paper | here: {measure}, %, mean ± standard deviation | seeds |"]
+    lines.append("| --- | ---: | ---: | ---: |")
+    for name, row in rows.items():
+        measured = list(found[name].values())
+        here = f"{np.mean(measured):.1f}" if measured else "-"
+        here += f" ± {np.std(measured, ddof=1):.1f}" if len(measured) > 1 else ""
+        here += f" ({row.measure})" if row.measure else ""
+        lines.append(f"| {name} | {row.published or ''} | {here} | {len(measured)} |")
+    whose = "question of ours" if study.ours else "claim"
+    lines += ["", f"| {whose} | difference ± half of its 90 % interval | | seeds |", "| --- | ---: | --- | ---: |"]
+    for one in verdicts(study, scale, results):
+        told = f"{one.difference:+.1f}" if one.seeds else "-"
+        told += f" ± {one.spread:.1f}" if one.seeds > 1 else ""
+        lines.append(f"| {one.name} | {told} | {one.word} | {one.seeds} |")
+    keys = (point(study, row, scale, seed).key for row in rows.values() for seed in range(MOST_SEEDS))
+    return "\n".join(lines) + f"\n\n{results.cost(keys)}"
