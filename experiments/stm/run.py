@@ -13,7 +13,7 @@ from vidrec.inspect.online_results import frames_apart, online_run
 from vidrec.inspect.prepared import open_run
 
 RECIPE = ("configs/stm.py", "ssv1")
-LENGTH = ("--config.train.steps=300",)
+TOY = ("--config.train.steps=300", "--config.model.classifier_init=xavier")
 
 
 def online(folder: Path) -> Measures:
@@ -36,14 +36,14 @@ STUDIES = {
             "STM": Row("", 49.2),
         },
         (Claim("CMM alone", "TSN"), Claim("CSTM alone", "TSN"), Claim("STM", "CMM alone"), Claim("STM", "CSTM alone")),
-        overrides=LENGTH,
+        overrides=TOY,
     ),
     "fusion": Study(
         "How the two are put together",
         *RECIPE,
         {"concatenated": Row("fusion=concat", 41.8), "summed": Row("", 49.2)},
         (Claim("summed", "concatenated"),),
-        overrides=LENGTH,
+        overrides=TOY,
     ),
     "longer": Study(
         "The same, three times as long",
@@ -55,7 +55,7 @@ STUDIES = {
             "STM, concatenated": Row("fusion=concat", 41.8),
         },
         tuple(Claim("STM", other) for other in ("CMM alone", "CSTM alone", "STM, concatenated")),
-        overrides=LENGTH,
+        overrides=TOY,
         longer=3,
     ),
     "convolutions": Study(
@@ -73,14 +73,14 @@ STUDIES = {
             Claim("CSTM, over time by channel", "CSTM, ordinary"),
             Claim("CMM, by channel", "CMM, ordinary"),
         ),
-        overrides=LENGTH,
+        overrides=TOY,
     ),
     "frequency": Study(
         "Frequency: learned or fixed kernels",
         *RECIPE,
         {"fixed": Row("degenerate", 45.2), "learned": Row("", 49.2)},
         (Claim("learned", "fixed"),),
-        overrides=LENGTH,
+        overrides=TOY,
     ),
     "placement": Study(
         "The stages whose first block has them",
@@ -91,7 +91,7 @@ STUDIES = {
             "every block": Row("", 49.2, only="paper"),
         },
         (*(Claim("every stage", f"stage {n}") for n in (2, 3, 4, 5)), Claim("every block", "every stage")),
-        overrides=LENGTH,
+        overrides=TOY,
     ),
     "twins": Study(
         "Twins Training",
@@ -108,7 +108,7 @@ STUDIES = {
             Claim("TSN, Twins", "TSN", "top1"),  # which has a half of all pairs right whatever it learns
             *(Claim(f"{network}, Twins", network) for network in ("TSM", "STM")),
         ),
-        overrides=LENGTH,
+        overrides=TOY,
     ),
     "online": Study(
         "Table 5: frame by frame",
@@ -121,7 +121,7 @@ STUDIES = {
         (Claim("STM", "TSM"),),
         measure="online",
         ask=online,
-        overrides=LENGTH,
+        overrides=TOY,
         curve="seen",
     ),
 }

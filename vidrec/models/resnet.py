@@ -41,6 +41,7 @@ SHAPES: dict[int, dict[str, Any]] = {
 
 
 STEMS = {"imagenet": (7, 2), "half": (3, 2), "small": (3, 1)}  # kernel size and stride of the first convolution
+CLASSIFIER_INITS = {"normal": nn.initializers.normal(0.001), "xavier": nn.initializers.xavier_uniform()}
 
 
 def plain(y: Features, spatial: Operator) -> Features:
@@ -138,6 +139,8 @@ class ResNet(nn.Module):
       bn_momentum: how much of the running statistics a training step keeps.
       dtype: type of the computation; parameters, norms' statistics and the head stay float32.
       remat: "none", or "block" to recompute each block in the backward pass instead of keeping its inside.
+      classifier_init: what the classifier's weights are drawn from: "normal" of standard deviation 0.001, as in the
+        public code of TSN and its descendants, or "xavier", with which more than a little reaches the features from the first step on.
     """
 
     num_classes: int
@@ -153,6 +156,7 @@ class ResNet(nn.Module):
     bn_momentum: float = 0.9
     dtype: DTypeLike = "float32"
     remat: str = "none"
+    classifier_init: str = "normal"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,6 +166,7 @@ class ResNet(nn.Module):
         check_at_least(1, stage_sizes=self.stage_sizes, widths=self.widths, strides=self.strides)
         check_share(dropout=self.dropout, bn_momentum=self.bn_momentum)
         check_choice("stem", self.stem, STEMS)
+        check_choice("classifier_init", self.classifier_init, CLASSIFIER_INITS)
         check_computation(self.dtype, self.remat)
         parse_bn(self.bn)
 
@@ -169,11 +174,6 @@ class ResNet(nn.Module):
     def clip_length(self) -> int:
         """Frames of a clip on the T axis of the input."""
         return self.num_frames
-
-    @property
-    def classifier_init(self) -> nn.initializers.Initializer:
-        """What the classifier's weights are drawn from, as in the public code of TSN and its descendants."""
-        return nn.initializers.normal(0.001)
 
     @nn.compact
     def __call__(self, clips: Float[Array, "b t h w _c"], *, train: bool = False) -> ModelOutput:
@@ -226,6 +226,6 @@ class ResNet(nn.Module):
         """Average pooling and scores per frame, then the mean over frames, in float32."""
         x = x.astype(jnp.float32).mean((2, 3))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        frame_logits = nn.Dense(self.num_classes, kernel_init=self.classifier_init, name="fc")(x)
+        frame_logits = nn.Dense(self.num_classes, kernel_init=CLASSIFIER_INITS[self.classifier_init], name="fc")(x)
         self.sow("intermediates", "frame_logits", frame_logits)
         return ModelOutput(frame_logits.mean(1))

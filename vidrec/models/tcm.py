@@ -232,6 +232,7 @@ class TCM(TSM):
     gaussian: str = "code"
     eta_kernel: int = 0
     tcm_host: str = "tsm"
+    classifier_init: str = "xavier"  # as in the authors' code, where the classifier is a 1x1 convolution
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -241,11 +242,6 @@ class TCM(TSM):
         self.check_host()
         self.check_values()
         self.check_effects()
-
-    @property
-    def classifier_init(self) -> nn.initializers.Initializer:
-        """Xavier's, as in the authors' code, where the classifier is a 1x1 convolution."""
-        return nn.initializers.xavier_uniform()
 
     @property
     def has_mtdm(self) -> bool:
