@@ -139,8 +139,8 @@ class ResNet(nn.Module):
       bn_momentum: how much of the running statistics a training step keeps.
       dtype: type of the computation; parameters, norms' statistics and the head stay float32.
       remat: "none", or "block" to recompute each block in the backward pass instead of keeping its inside.
-      classifier_init: what the classifier's weights are drawn from: "normal" of standard deviation 0.001, as in the
-        public code of TSN and its descendants, or "xavier", with which more than a little reaches the features from the first step on.
+      classifier_init: what the classifier's weights are drawn from: "normal" with standard deviation 0.001, as in the
+        public code of TSN and its descendants, or "xavier", larger, so that the features learn from the first step on.
     """
 
     num_classes: int
