@@ -20,6 +20,8 @@ The paper's top-1 / top-5, one clip of three crops, by attention in time and spa
     Something-Something V2 59.10/85.60 61.70/85.20  63.85/85.92  64.94/87.90
     Kinetics-400          77.90/93.20  80.16/94.55  81.69/94.62  82.75/94.86
 
+The losses' marks in its table could not be read: the rows of Jester are given to them as in the next one.
+
 Order correction on Jester (OrderAcc; chance is 47.1): TimeSformer 52.84, ord 72.57; C-S 75.04, ord 87.16, ord+self
 90.02; C-C 76.16, ord 88.96, ord+self 90.19.
 
