@@ -58,11 +58,11 @@ def values(study: Study, scale: Scale, results: Results, measure: str = "") -> F
 
 def verdicts(study: Study, scale: Scale, results: Results) -> Iterator[Verdict]:
     """Of each claim about rows that there are."""
-    rows = study.rows_at(scale)
+    found = {measure: values(study, scale, results, measure) for measure in {claim.measure for claim in study.claims}}
     for claim in study.claims:
+        rows = found[claim.measure]
         if claim.better in rows and claim.worse in rows:
-            found = values(study, scale, results, claim.measure)
-            yield verdict(claim, found[claim.better], found[claim.worse])
+            yield verdict(claim, rows[claim.better], rows[claim.worse])
 
 
 def verdict(claim: Claim, better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
@@ -91,5 +91,6 @@ def text(study: Study, scale: Scale, results: Results) -> str:
         told = f"{one.difference:+.1f}" if one.seeds else "-"
         told += f" ± {one.spread:.1f}" if one.seeds > 1 else ""
         lines.append(f"| {one.name} | {told} | {one.word} | {one.seeds} |")
-    keys = (point(study, row, scale, seed).key for row in rows.values() for seed in range(MOST_SEEDS))
+    firsts = [point(study, row, scale, 0) for row in rows.values()]
+    keys = (first._replace(seed=seed).key for first in firsts for seed in range(MOST_SEEDS))
     return "\n".join(lines) + f"\n\n{results.cost(keys)}"

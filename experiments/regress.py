@@ -1,6 +1,7 @@
 """Do the papers' claims still hold here? A few trainings now, and what all the others came to.
 
     python -m experiments.regress [--full] [--out runs/papers] [--json]
+    python -m experiments.regress --summary         # trains nothing, prints what the papers' claims came to
     python -m experiments.regress --figure          # trains nothing, draws claims.svg
 
 Trained now, in minutes on two CPU cores, are the networks of which the outcome is certain: each paper's tells mirrored
@@ -15,7 +16,7 @@ import json
 import os
 import shutil
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -134,27 +135,27 @@ def found_out(full: bool, out: Path) -> list[Line]:
                 run(study, scale, range(scale.seeds), results, out)
     return [
         Line(
-            f"{title}: {one.name}",
+            f"{PAPERS[paper]}, {study.title}: {one.name}",
             f"{one.claim.measure or study.measure}: the first is better, beyond the 90 % interval of the difference",
             " against ".join(mean(found[name]) for name in one.claim[:2]),
             one.seeds,
             one.word,
             ours=study.ours,
         )
-        for title, study, results, tested in tests_of_claims()
+        for paper, study, results, tested in tests_of_claims()
         for one in tested
         for found in [values(study, scale, results, one.claim.measure)]
     ]
 
 
 def tests_of_claims() -> Iterator[tuple[str, Study, Results, list[Verdict]]]:
-    """Of each study its title with the paper, itself, the results it is among, and its claims.
+    """Of each study the paper, itself, the results it is among, and its claims.
 
     A claim about two trainings that another study made before is left out.
     """
     scale = SCALES["cpu"]
     seen = set()
-    for paper, name in PAPERS.items():
+    for paper in PAPERS:
         results = Results(folder_of(paper) / "results.jsonl")
         for study in studies_of(paper).values():
             tested = []
@@ -167,19 +168,37 @@ def tests_of_claims() -> Iterator[tuple[str, Study, Results, list[Verdict]]]:
                 if what not in seen:
                     seen.add(what)
                     tested.append(one)
-            yield f"{name}, {study.title}", study, results, tested
+            yield paper, study, results, tested
 
 
 def figure() -> str:
     """All claims that have seeds enough: differences of their rows, with intervals."""
     groups = {
-        f"{title} (ours)" if study.ours else title: [claim_mark(one) for one in tested if one.seeds > 1]
-        for title, study, _, tested in tests_of_claims()
+        f"{PAPERS[paper]}, {study.title}{' (ours)' * study.ours}": [claim_mark(one) for one in tested if one.seeds > 1]
+        for paper, study, _, tested in tests_of_claims()
     }
     return marks_svg(
         groups, title="What the papers claim, and what we ask, on toy videos",
         x_label="difference in points, with its 90 % interval", level=0.0,
     )  # fmt: skip
+
+
+def summary() -> str:
+    """The papers' claims, by what became of them, as Markdown."""
+    cells: dict[str, dict[str, list[str]]] = {paper: defaultdict(list) for paper in PAPERS}
+    for paper, study, _, tested in tests_of_claims():
+        for one in tested if not study.ours else ():
+            measure = one.claim.measure or study.measure
+            notes = [measure] * (measure not in ("pairs", one.claim.measure)) + ["longer"] * (study.longer != 1)
+            told = f" ({', '.join(notes)})" if notes else ""
+            cells[paper][one.word].append(f"{one.name}{told}: {one.difference:+.1f}")
+    lines = ["| paper | holds | reversed | not separable |", "| --- | --- | --- | --- |"]
+    for paper, by in cells.items():
+        left = len(by["too few seeds"]) + len(by["not run yet"])
+        others = f"{len(by['not separable'])}{f', and {left} not run yet' if left else ''}"
+        holds, reverse = ("<br>".join(by[way]) for way in ("holds", "reversed"))
+        lines.append(f"| [{PAPERS[paper]}](experiments/{paper}/README.md) | {holds} | {reverse} | {others} |")
+    return "\n".join(lines)
 
 
 def studies_of(paper: str) -> dict[str, Study]:
@@ -231,10 +250,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--full", action="store_true", help="run what the papers' folders lack, too: hours")
     parser.add_argument("--out", type=Path, help="folder of videos and runs (default: runs/papers)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--figure", action="store_true", help="train nothing, draw what there is: claims.svg")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--summary", action="store_true", help="train nothing, print what the papers' claims came to")
+    instead.add_argument("--figure", action="store_true", help="train nothing, draw what there is: claims.svg")
     args = parser.parse_args(argv)
-    if args.figure and (args.full or args.out or args.json):
-        parser.error("--figure draws what there is: leave the other options out")
+    if (args.figure or args.summary) and (args.full or args.out or args.json):
+        parser.error("--summary and --figure show what there is: leave the other options out")
+    if args.summary:
+        print(summary())
+        return 0
     if args.figure:
         write(Path(*experiments.__path__) / "claims.svg", figure())
         return 0

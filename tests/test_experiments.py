@@ -166,8 +166,8 @@ def test_options_without_effect_are_refused(argv, named, tmp_path, capsys):
 
 def test_a_claim_is_counted_once():
     """Of two studies that have the same two trainings, the first tests them."""
-    tested = [(title, one.claim) for title, _, _, found in regress.tests_of_claims() for one in found]
-    assert ("TCM-Net, Table VIII: parts", Claim("TCM", "TSM")) in tested
+    tested = [(study.title, one.claim) for _, study, _, found in regress.tests_of_claims() for one in found]
+    assert ("Table VIII: parts", Claim("TCM", "TSM")) in tested
     assert not [title for title, claim in tested if claim == Claim("TSM + TCM", "TSM")]
 
 
@@ -299,8 +299,10 @@ def test_pictures_are_of_the_results(name):
         assert len(set(drawn)) == len(drawn)
 
 
-def test_the_picture_of_all_claims_is_of_the_results():
-    assert (regress.folder_of("stm").parent / "claims.svg").read_text() == figures.as_file(regress.figure())
+def test_what_is_told_of_all_claims_is_of_the_results():
+    experiments = regress.folder_of("stm").parent
+    assert (experiments / "claims.svg").read_text() == figures.as_file(regress.figure())
+    assert regress.summary() in (experiments.parent / "README.md").read_text()
 
 
 def test_pictures_that_readmes_show_are_there():
