@@ -93,4 +93,5 @@ def text(study: Study, scale: Scale, results: Results) -> str:
         lines.append(f"| {one.name} | {told} | {one.word} | {one.seeds} |")
     firsts = [point(study, row, scale, 0) for row in rows.values()]
     keys = (first._replace(seed=seed).key for first in firsts for seed in range(MOST_SEEDS))
-    return "\n".join(lines) + f"\n\n{results.cost(keys)}"
+    cost = results.cost(keys)
+    return "\n".join([*lines, "", cost] if cost else [*lines, ""])

@@ -24,6 +24,7 @@ from vidrec.inspect.results import evaluate_recognizer
 NAMES, PLOT, LINE = 300, 330, 19  # widths of the names and of the plot, height of a line, in user units
 COLOURS = {"holds": PALETTE[0], "reversed": PALETTE[1]}
 GREY = PALETTE[5]
+TO_THE_RIGHT = "videos-64/test/move_right/0000.mp4"  # a disk that moves so, which most looks are at
 
 
 class Look(NamedTuple):

@@ -50,7 +50,14 @@ class Results:
         return measure not in line["measures"]
 
     def add(self, key: str, measures: Measures, seconds: float, **facts: Any) -> None:
-        """Writes one more, or more measures of one: beside those that others wrote, in place of another machine's."""
+        """Writes one more, or more measures of one: beside those that others wrote, in place of another machine's.
+
+        Args:
+          key: the point's.
+          measures: its own, shares of 1.
+          seconds: that these took; of a training that was stopped, since it went on.
+          facts: what else is to stand beside them.
+        """
         with alone(self._path.parent, wait=True):
             self._points = self._read()
             before = self._points[key] if self.is_of_here(key) else {"measures": {}, "seconds": 0}

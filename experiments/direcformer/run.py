@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.figures import Look
+from experiments.figures import TO_THE_RIGHT, Look
 from experiments.grid import Claim, Row, Study, Videos, accuracy
 from experiments.paper import main
 from experiments.results import Measures
@@ -179,7 +179,7 @@ STUDIES = {
 }
 
 LOOKS = (
-    Look("attention.png", "attention", ("C-S",), "attention", "videos-64/test/move_right/0000.mp4"),
+    Look("attention.png", "attention", ("C-S",), "attention", TO_THE_RIGHT),
     Look(
         "order.png",
         "signs",

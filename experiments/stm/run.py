@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.figures import Look
+from experiments.figures import TO_THE_RIGHT, Look
 from experiments.grid import Claim, Row, Study, accuracy
 from experiments.paper import main
 from experiments.results import Measures
@@ -129,7 +129,7 @@ STUDIES = {
 LOOKS = (
     Look("confusion_tsn.png", "modules", ("TSN",), "confusion"),
     Look("confusion_stm.png", "modules", ("STM",), "confusion"),
-    Look("motion.png", "modules", ("STM",), "motion", "videos-64/test/move_right/0000.mp4"),
+    Look("motion.png", "modules", ("STM",), "motion", TO_THE_RIGHT),
 )
 
 if __name__ == "__main__":

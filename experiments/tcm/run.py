@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.figures import Look
+from experiments.figures import TO_THE_RIGHT, Look
 from experiments.grid import Claim, Row, Study
 from experiments.paper import main
 from experiments.results import Measures
@@ -111,8 +111,8 @@ STUDIES = {
 }
 
 LOOKS = (
-    Look("displacement.png", "position", ("stage 2",), "motion", "videos-64/test/move_right/0000.mp4"),
-    Look("cam.png", "parts", ("TSM", "TCM"), "cam", "videos-64/test/move_right/0000.mp4"),
+    Look("displacement.png", "position", ("stage 2",), "motion", TO_THE_RIGHT),
+    Look("cam.png", "parts", ("TSM", "TCM"), "cam", TO_THE_RIGHT),
 )
 
 if __name__ == "__main__":

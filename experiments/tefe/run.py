@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from experiments.figures import Look
+from experiments.figures import TO_THE_RIGHT, Look
 from experiments.grid import Claim, Row, Study
 from experiments.paper import main
 
@@ -56,7 +56,7 @@ STUDIES = {
 
 LOOKS = (
     Look("confusion.png", "modules", ("TEFE",), "confusion"),
-    Look("cam.png", "modules", ("TSN", "TE alone", "FE alone", "TEFE"), "cam", "videos-64/test/move_right/0000.mp4"),
+    Look("cam.png", "modules", ("TSN", "TE alone", "FE alone", "TEFE"), "cam", TO_THE_RIGHT),
 )
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from experiments.figures import Look
+from experiments.figures import TO_THE_RIGHT, Look
 from experiments.grid import Claim, Row, Study
 from experiments.paper import main
 
@@ -53,7 +53,7 @@ STUDIES = {
 
 LOOKS = (
     Look("confusion.png", "modules", ("both",), "confusion"),
-    Look("attention.png", "modules", ("both",), "attention", "videos-64/test/move_right/0000.mp4"),
+    Look("attention.png", "modules", ("both",), "attention", TO_THE_RIGHT),
 )
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from vidrec.cli import main
 from vidrec.data.clips import ClipSpec
 from vidrec.data.pipeline import train_plan
 from vidrec.data.records import open_records
+from vidrec.files import alone
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +91,18 @@ def test_two_processes_killed_and_started_again(single, tiny_config, tmp_path, c
     again = json.loads(capsys.readouterr().out)
     assert again.pop("ece") == pytest.approx(result.pop("ece"), abs=1e-4)
     assert again == result
-    alone, together = (np.load(folder / "scores.npz")["scores"] for folder in (tmp_path / "alone", run / "eval"))
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+    by_one, together = (np.load(folder / "scores.npz")["scores"] for folder in (tmp_path / "alone", run / "eval"))
+    np.testing.assert_allclose(together, by_one, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_processes_agree_that_another_training_is_in_the_folder(tiny_config, tmp_path):
+    with alone(tmp_path / "run", wait=False):
+        first, second = both = two("train", "--config", recipe(tiny_config(), tmp_path), "--workdir", tmp_path / "run")
+        assert finish_all(both) == [1, 1], (first.errors, second.errors)
+    for process in both:
+        assert "another training is at work in" in process.errors.strip().splitlines()[-1]
+    assert not any((tmp_path / "run").iterdir())
 
 
 @pytest.mark.slow

@@ -90,6 +90,7 @@ def jitter(
         brightness, contrast, saturation, hue = strengths
 
         def factor(key: PRNGKeyArray, strength: float) -> Float[Array, "b 1 1 1 1"]:
+            """Of each clip, 1 - strength to 1 + strength."""
             return jax.random.uniform(key, shape, minval=1 - strength, maxval=1 + strength)
 
         changed = jnp.clip(changed * factor(keys[0], brightness), 0, 255)

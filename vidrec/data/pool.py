@@ -78,6 +78,7 @@ def usable_cores() -> int:
 
 def _run_here(function: Callable, tasks: Sequence, done: int, total: int, report: Progress) -> list:
     def tick() -> None:
+        """One more is done."""
         nonlocal done
         done += 1
         report(done, total)
@@ -93,6 +94,7 @@ def _start_worker(ticks: Any, stop: Any) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def tick() -> None:
+        """One more is done; ends the task where the pool is to stop."""
         with ticks.get_lock():
             ticks.value += 1
         if stop.is_set():

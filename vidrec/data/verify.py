@@ -97,6 +97,7 @@ class _Checks:
     now: AsideList = field(default_factory=AsideList)
 
     def problem(self, sentence: str) -> None:
+        """Adds one to the report."""
         self.report.problems.append(sentence)
 
     def unseen(self, shard: Shard, sentence: str) -> None:

@@ -111,7 +111,7 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
       name of a point -> its fields with {"step", "metrics"}, or with {"error"}.
 
     Raises:
-      VidrecError: it was asked to stop (SIGTERM, Ctrl-C), and its trainings have saved.
+      KeyboardInterrupt: it was asked to stop (SIGTERM, Ctrl-C), and its trainings have saved.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     written = workdir / "sweep.json"
@@ -135,6 +135,8 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
                 done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)  # a signal is seen between two waits
                 for point, future in [(running.pop(future), future) for future in done if not future.cancelled()]:
                     outcome = future.result()
+                    if stopping.is_set() and "error" in outcome:
+                        continue  # it has no outcome yet
                     outcomes[point.name] = signed[point.name] | outcome
                     write_json(written, outcomes)
                     tell(f"{point.name}: {outcome_text(outcome)}")
@@ -142,8 +144,8 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
                     running = {future: point for future, point in running.items() if not future.cancel()}
                     children.stop()
         if stopping.is_set():
-            ended = sum(map(finished, todo))
-            raise VidrecError(f"stopped: {ended} of {len(todo)} trainings are finished; the same command goes on")
+            tell(f"stopped: {sum(map(finished, todo))} of {len(todo)} trainings are finished")
+            raise KeyboardInterrupt
     return {point.name: outcomes[point.name] | signed[point.name] for point in todo}
 
 

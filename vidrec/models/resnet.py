@@ -93,6 +93,7 @@ class BasicBlock(Block):
         conv2 = self.spatial_conv or conv
 
         def spatial(y: Features) -> Features:
+            """The second convolution."""
             return norm(name="bn2")(conv2(self.width, 3, 1, name="conv2")(y))
 
         return nn.relu(self.temporal(y, spatial) + self.shortcut(x, self.width))
@@ -110,6 +111,7 @@ class Bottleneck(Block):
         conv2 = self.spatial_conv or conv
 
         def spatial(y: Features) -> Features:
+            """The convolution in the middle."""
             return nn.relu(norm(name="bn2")(conv2(self.width, 3, self.stride, name="conv2")(y)))
 
         y = self.temporal(y, spatial)

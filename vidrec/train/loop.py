@@ -110,8 +110,7 @@ def train(
         evaluations = evaluation_steps(config, total_steps, program.steps_per_epoch)
         evaluator = make_evaluator(program.model, config, mesh, eval_step)
         _check(config, source, workdir, how)
-        with hosts.failing_together():
-            stack.enter_context(_the_only_one(workdir))
+        stack.enter_context(_the_only_one(workdir))
 
         # --- state: fresh, or where the last run stopped ----------------------------------------------------------
         stack.enter_context(jax.set_mesh(mesh))
@@ -177,12 +176,9 @@ def _check(config: FrozenConfigDict, source: TFRecordSource, workdir: Path, how:
 
 @contextmanager
 def _the_only_one(workdir: Path) -> Iterator[None]:
-    """Keeps a second training out of a run's folder."""
-    if not is_lead():
-        yield
-        return
-    with alone(workdir, wait=False) as mine:
-        if not mine:
+    """Keeps a second training out of a run's folder, all of its processes."""
+    with alone(workdir, wait=False) if is_lead() else nullcontext(True) as mine:
+        if not hosts.from_lead(mine):
             raise BusyError(f"another training is at work in {workdir}: wait for its end or choose another --workdir")
         yield
 
