@@ -197,6 +197,14 @@ def test_fields_that_an_old_checkpoint_lacks_take_their_defaults():
     assert to_dict(from_dict(old)) == to_dict(base())
 
 
+def test_fields_of_network_and_task_that_an_old_checkpoint_lacks_take_their_defaults(recipe):
+    named = {"model_fields": fields, "task_fields": lambda name: {"weight": 0.1, "sign": 1}}
+    config = load(recipe("c.model.num_frames = 4", "c.task.sign = -1"), **named)
+    old = to_dict(config)
+    del old["model"]["widths"], old["model"]["dropout"], old["task"]["weight"]
+    assert to_dict(from_dict(old, **named)) == to_dict(config)
+
+
 def test_differences_name_the_fields():
     a, b = base(), base()
     b.optim.lr = 0.5

@@ -243,8 +243,13 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
-def from_dict(values: Mapping[str, Any]) -> FrozenConfigDict:
-    """The inverse of `to_dict`; fields that a newer version added take their defaults."""
+def from_dict(
+    values: Mapping[str, Any], *, model_fields: FieldsOf | None = None, task_fields: FieldsOf | None = None
+) -> FrozenConfigDict:
+    """The inverse of `to_dict`; fields that a newer version added take their defaults.
+
+    Those of the network and of the task do so if `model_fields` and `task_fields` are given.
+    """
     config = base()
     for section, fields in values.items():
         if isinstance(fields, Mapping):
@@ -254,6 +259,9 @@ def from_dict(values: Mapping[str, Any]) -> FrozenConfigDict:
                 config[section][key] = _tuples(value)
         else:
             config[section] = fields
+    for section, fields_of in {"model": model_fields, "task": task_fields}.items():
+        if fields_of:
+            _take_defaults(config[section], fields_of(config[section].name))
     return FrozenConfigDict(config)
 
 
@@ -322,6 +330,10 @@ def _complete(section: str, config: ConfigDict, where: str, fields_of: FieldsOf,
             logger.warning("%s has no %s: these fields of the recipe are left out", name, ", ".join(dropped))
         config.name = name
     _check_named(section, config, fields_of, where)
+    _take_defaults(config, fields)
+
+
+def _take_defaults(config: ConfigDict, fields: Mapping[str, Any]) -> None:
     for key, value in fields.items():
         if key not in config and value is not inspect.Parameter.empty:
             config[key] = value

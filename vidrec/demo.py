@@ -24,6 +24,7 @@ from vidrec.inspect.run_report import write_report
 from vidrec.inspect.run_tables import Fact
 from vidrec.models.registry import model_fields
 from vidrec.progress import Progress
+from vidrec.text import aligned
 from vidrec.train.loop import train
 from vidrec.train.tasks import task_fields
 
@@ -134,6 +135,16 @@ def demo(
     results = {network: scores(run.evaluation) for network, run in zip(networks, runs, strict=True) if run.evaluation}
     report = write_demo_report(workdir, runs, results)
     return {"videos": videos, **results, "seconds": round(time.monotonic() - started, 1), "report": report}
+
+
+def table(result: dict[str, Any]) -> str:
+    """What `demo` returned, to read."""
+    lines = [("network", "sees", "top-1", "within mirrored pairs")]
+    for name in (name for name in TOYS if name in result):
+        values = (f"{result[name][key]:.1%}" for key in ("top1", "pair_accuracy"))
+        lines.append((name.upper(), TOYS[name].sees, *values))
+    pages = f"{result['videos']} videos, {result['seconds']:.0f} seconds; what the networks see: {result['report']}"
+    return f"{aligned(lines, left=2)}\n{pages}"
 
 
 def make_records(

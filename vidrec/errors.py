@@ -16,6 +16,10 @@ class UsageError(VidrecError):
     exit_code = 2
 
 
+class NoSplitError(UsageError):
+    """A data set has no split of that name."""
+
+
 class BusyError(VidrecError):
     """Another process is at work in the same folder."""
 

@@ -238,6 +238,13 @@ def test_impossible_sizes(tmp_path: Path, wrong: dict):
         small(tmp_path / "a", **wrong)
 
 
+def test_the_command_draws_as_many_as_it_is_told(tmp_path: Path, capsys):
+    out = tmp_path / "a"
+    assert main(["toy", "--out", str(out), "--size", "16", "--train-per-family", "2", "--eval-per-family", "1"]) == 0
+    assert capsys.readouterr().out.startswith(f"16 videos of 8 classes in {out}")
+    assert len(list(out.glob("train/*/*.mp4"))) == len(list(out.glob("test/*/*.mp4"))) == 8
+
+
 def test_a_negative_seed_is_one_sentence(tmp_path: Path, capsys):
     assert main(["toy", "--out", str(tmp_path / "a"), "--seed", "-1"]) == 2
     assert capsys.readouterr().err == "vidrec: --seed -1: should be 0 or more\n"

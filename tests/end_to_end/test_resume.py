@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from tests.end_to_end.runs import assert_same_run, damage, finish, rows, signalled, start, straight
 from vidrec.config import fingerprint, from_dict
@@ -123,6 +124,12 @@ def test_a_balanced_run_goes_on_with_smaller_batches(tiny_config, tmp_path):
 def test_another_configuration_is_refused(whole, tiny_config):
     with pytest.raises(UsageError, match=r"optim\.lr: 0\.05 -> 0\.1"):
         straight(tiny_config(optim__lr=0.1), whole)
+
+
+def test_what_one_configuration_does_not_name_is_the_default(whole, tiny_config):
+    config = ConfigDict(tiny_config().to_dict())
+    del config.model["bottleneck"]
+    assert straight(FrozenConfigDict(config), whole).finished
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):

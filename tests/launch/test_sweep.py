@@ -58,6 +58,18 @@ def test_two_trainings_in_one_folder_are_refused(recipe, tmp_path):
         sweep.points(str(other))
 
 
+def test_the_list_has_titles_and_what_stands_in_two_tables(recipe, capsys):
+    assert main(["sweep", "--config", recipe, "--list"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "length",
+        f"  {recipe}:steps=1 --config.seed=0",
+        f"  {recipe}:steps=2 --config.seed=0 (and steps=2,plain)",
+        "",
+        "what it is without",
+        f"  {recipe}:records=missing --config.seed=0",
+    ]
+
+
 def test_tables_are_named_by_their_beginning(recipe):
     assert [point.name for point in sweep.points(recipe, tables=["what"])] == [
         "steps-2-plain-seed0",
@@ -77,7 +89,9 @@ def test_an_argument_behind_the_recipe_is_refused(recipe):
         (["--seeds", "0"], "--seeds is 0"),
         (["--launch", "queued"], "--launch and --topology go together"),
         (["--launch", "queued", "--topology", "v5e:4x4", "--list"], "choose one"),
-        (["--list"], "--list has no use for --workdir"),
+        (["--launch", "queued", "--topology", "h200:8"], "launch queued starts runs on TPUs"),
+        (["--launch", "jobset", "--topology", "v5e:4x4", "--workdir", "gs://bucket/runs"], "needs --image"),
+        (["--spot"], "--spot say where --launch is"),
         (["--config.train.stps=3"], "did you mean 'steps'"),
     ],
 )
@@ -90,11 +104,12 @@ def test_slips(recipe, arguments, named, capsys, tmp_path):
 
 
 def test_launch_commands_name_machines_apart(capsys):
-    where = ["--workdir", "gs://bucket/stm", "--launch", "queued", "--topology", "v5e:4x4"]
+    where = ["--workdir", "gs://bucket/stm", "--launch", "queued", "--topology", "v5e:4x4", "--spot"]
     assert main(["sweep", "--config", "configs/stm.py", "--table", "modules", "--seeds", "2", *where, "--json"]) == 0
     commands = json.loads(capsys.readouterr().out)
     assert len(commands) == 8
     words = [command.split() for command in commands]
+    assert all(line[-1] == "--spot" for line in words)
     for flag in ("--name", "--workdir"):
         assert len({line[line.index(flag) + 1] for line in words}) == 8
     for line in words:
@@ -129,13 +144,20 @@ def test_a_failure_stops_no_other_and_what_is_finished_is_left(recipe, tmp_path,
     command = ["sweep", "--config", recipe, "--workdir", str(workdir), "--table", "what"]
     assert main(command) == 1
     told = capsys.readouterr().err
-    assert "1 of 2 trainings failed, such as records-missing-seed0" in told
+    assert f"1 of 2 trainings failed: records-missing-seed0; see {workdir / 'records-missing-seed0.log'}" in told
+    assert "2 of 2 trainings are to run" in told
     outcomes = json.loads((workdir / "sweep.json").read_text())
     assert outcomes["steps-2-plain-seed0"]["step"] == 2
     assert "missing" in outcomes["records-missing-seed0"]["error"]
     before = (workdir / "steps-2-plain-seed0.log").read_bytes()
     assert main(command) == 1
     assert (workdir / "steps-2-plain-seed0.log").read_bytes() == before  # not started again
+    capsys.readouterr()
+    assert main([*command, "--list"]) == 0
+    title, finished, failed = capsys.readouterr().out.splitlines()
+    assert title == "what it is without"
+    assert finished.startswith(f"  {recipe}:steps=2,plain --config.seed=0: step 2, ")
+    assert failed == f"  {recipe}:records=missing --config.seed=0"
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Any
 from vidrec.cli.shared import add_config, add_verb, load_config
 from vidrec.errors import UsageError, VidrecError
 from vidrec.launch.commands import KINDS
+from vidrec.launch.run import Run
 
 
 def add_compile(verbs: Any) -> None:
@@ -52,21 +53,26 @@ def add_launch(verbs: Any) -> None:
         help="tpu-vm: TPUs made now; queued: when there are some; jobset: Kubernetes; slurm: sbatch; gpu: Docker",
     )  # fmt: skip
     add_config(parser)
-    parser.add_argument("--topology", required=True, help="such as v5e:16x16; of GPUs those of one machine, as h200:8")
     parser.add_argument("--workdir", required=True, help="folder of the run: gs://BUCKET/FOLDER, or a shared folder")
     parser.add_argument("--name", help="of run and machines (default: from the recipe)")
+    _add_machines(parser, required=True)
+
+
+def _add_machines(parser: Any, *, required: bool) -> None:
+    parser.add_argument(
+        "--topology", required=required, help="such as v5e:16x16; of GPUs those of one machine, as h200:8"
+    )
     parser.add_argument("--nodes", type=int, default=1, help="machines, of slurm and gpu (default: %(default)s)")
     parser.add_argument("--image", default="", help="container image, of jobset and gpu")
     parser.add_argument("--spot", action="store_true", help="TPUs that can be taken away at any time, for less")
 
 
-def _launch(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.launch.commands import render
-    from vidrec.launch.run import Run, check, default_name
+def _run(args: argparse.Namespace, name: str) -> Run:
+    """What is started, as the options of `_add_machines` and --workdir say."""
     from vidrec.launch.topology import parse
 
-    run = Run(
-        name=args.name or default_name(args.config),
+    return Run(
+        name=name,
         config=args.config,
         overrides=tuple(args.overrides),
         slice=parse(args.topology),
@@ -75,6 +81,13 @@ def _launch(args: argparse.Namespace) -> tuple[Any, str]:
         image=args.image,
         spot=args.spot,
     )
+
+
+def _launch(args: argparse.Namespace) -> tuple[Any, str]:
+    from vidrec.launch.commands import render
+    from vidrec.launch.run import check, default_name
+
+    run = _run(args, args.name or default_name(args.config))
     text = render(args.kind, run)
     check(run, load_config(args))
     return {"kind": args.kind, "name": run.name, "text": text}, text.rstrip("\n")
@@ -92,28 +105,31 @@ def add_sweep(verbs: Any) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each row (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="train nothing, list the trainings")
     parser.add_argument("--launch", choices=KINDS, help="train nothing, print a launch command of each training")
-    parser.add_argument("--topology", help="of --launch, such as v5e:4x4")
+    _add_machines(parser.add_argument_group("of --launch"), required=False)
 
 
 def _sweep(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.launch.sweep import launch_commands, points, run_sweep, table
+    from vidrec.launch.sweep import launch_commands, listing, points, read_outcomes, run_sweep, table
 
     if bool(args.launch) != bool(args.topology):
         raise UsageError("--launch and --topology go together: the one says how, the other on what")
+    if not args.launch and (args.nodes != 1 or args.image or args.spot):
+        raise UsageError("--nodes, --image and --spot say where --launch is to start the trainings: give it, too")
     if args.launch and args.list:
         raise UsageError("--list and --launch both train nothing: choose one")
-    if args.list == bool(args.workdir):
-        raise UsageError("--list has no use for --workdir" if args.list else "say by --workdir where the runs go")
+    if not (args.list or args.workdir):
+        raise UsageError("say by --workdir where the runs go")
     todo = points(args.config, args.overrides, tables=args.table, seeds=args.seeds)
     if args.list:
-        return [point._asdict() for point in todo], "\n".join(f"{p.config}  {' '.join(p.overrides)}" for p in todo)
+        outcomes = read_outcomes(Path(args.workdir)) if args.workdir else {}
+        return [point._asdict() for point in todo], listing(todo, outcomes)
     if args.launch:
-        commands = launch_commands(todo, args.launch, args.topology, args.workdir)
+        commands = launch_commands(todo, args.launch, _run(args, ""))
         return commands, "\n".join(commands)
     outcomes = run_sweep(todo, Path(args.workdir), lambda line: print(line, file=sys.stderr, flush=True))
     if failed := [name for name, outcome in outcomes.items() if "error" in outcome]:
-        print(table(outcomes), file=sys.stderr)
         raise VidrecError(
-            f"{len(failed)} of {len(outcomes)} trainings failed, such as {failed[0]}; see {failed[0]}.log"
+            f"{len(failed)} of {len(outcomes)} trainings failed: {', '.join(failed)}; "
+            f"see {Path(args.workdir) / failed[0]}.log"
         )
     return outcomes, table(outcomes)

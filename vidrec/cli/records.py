@@ -18,6 +18,14 @@ def add_toy(verbs: Any) -> None:
         help="4 families of actions, or 7 before a busier scene",
     )
     parser.add_argument("--size", type=int, default=64, help="height and width in pixels (default: %(default)s)")
+    parser.add_argument(
+        "--train-per-family", type=int, default=512,
+        help="training videos of each family, half of them in each order (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--eval-per-family", type=int, default=64,
+        help="test videos of each family, each in both orders (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
 
 
@@ -26,7 +34,10 @@ def _toy(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.progress import Progress
 
     with Progress("drawing", 0) as progress:
-        made = make_toy(args.out, level=args.level, size=args.size, seed=args.seed, progress=progress)
+        made = make_toy(
+            args.out, level=args.level, size=args.size, seed=args.seed, train_per_family=args.train_per_family,
+            eval_per_family=args.eval_per_family, progress=progress,
+        )  # fmt: skip
     return made, f"{made['videos']} videos of {made['classes']} classes in {args.out}; list: {made['annotations']}"
 
 

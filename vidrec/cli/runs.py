@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vidrec.cli.shared import add_config, add_hosts, add_verb, add_workdirs, as_json, join_hosts, load_config
+from vidrec.cli.shared import add_config, add_hosts, add_verb, add_workdirs, join_hosts, load_config
 from vidrec.errors import UsageError
 
 
@@ -19,10 +19,10 @@ def add_demo(verbs: Any) -> None:
 
 
 def _demo(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.demo import ALL, PAIR, demo
+    from vidrec.demo import ALL, PAIR, demo, table
 
     result = demo(Path(args.workdir), seed=args.seed, networks=ALL if args.all else PAIR)
-    return result, as_json(result)
+    return result, table(result)
 
 
 def add_train(verbs: Any) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from vidrec.errors import UsageError, did_you_mean
+from vidrec.errors import NoSplitError, UsageError, did_you_mean
 
 _PART = re.compile(r"(?P<name>[^\[\]+]+?)\s*(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
@@ -21,7 +21,7 @@ def parse_split(expression: str, sizes: Mapping[str, int]) -> list[tuple[str, in
       `(split, start, stop)` of each part, `0 <= start <= stop <= size`.
 
     Raises:
-      UsageError: no such split, or not a split expression.
+      NoSplitError: no such split. UsageError: not a split expression.
     """
     return [_parse_part(part.strip(), sizes) for part in expression.split("+")]
 
@@ -32,7 +32,9 @@ def _parse_part(part: str, sizes: Mapping[str, int]) -> tuple[str, int, int]:
         raise UsageError(f"'{part}' is not a split; write 'train', 'train[:90%]' or 'train[100:200]'")
     name = match["name"]
     if name not in sizes:
-        raise UsageError(f"there is no split '{name}'; the data set has {', '.join(sorted(sizes))}{_hint(name, sizes)}")
+        raise NoSplitError(
+            f"there is no split '{name}'; the data set has {', '.join(sorted(sizes))}{_hint(name, sizes)}"
+        )
     size = sizes[name]
     start, stop = _bound(match["start"], size, 0), _bound(match["stop"], size, size)
     return name, start, max(start, stop)

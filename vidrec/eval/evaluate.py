@@ -18,7 +18,7 @@ from vidrec.errors import UsageError, VidrecError
 from vidrec.eval.scores import Evaluation, average
 from vidrec.labels import mirror_pairs, one_sided
 from vidrec.progress import Progress
-from vidrec.train.start import open_split
+from vidrec.train.start import open_eval_records
 from vidrec.train.state import Network
 from vidrec.train.step import make_predict_step
 from vidrec.types import Batch
@@ -175,7 +175,7 @@ def make_evaluator(
     step of make_predict_step, compiled once.
     """
     config = one_view(config)
-    source = open_split(config, config.data.eval_split)
+    source = open_eval_records(config)
     return lambda variables: evaluate(model, variables, source, config, mesh, predict=predict).metrics()
 
 

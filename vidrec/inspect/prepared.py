@@ -16,7 +16,7 @@ from vidrec.errors import UsageError
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write, write_json
 from vidrec.train.sharding import at_rest, check_batch, make_mesh
-from vidrec.train.start import open_split
+from vidrec.train.start import open_eval_records
 
 
 class Choices(TypedDict, total=False):
@@ -98,7 +98,7 @@ def prepare(recognizer: Recognizer, config: FrozenConfigDict) -> Prepared:
     Raises:
       UsageError: they have other classes than the network.
     """
-    source = open_split(config, config.data.eval_split)
+    source = open_eval_records(config)
     if tuple(source.classes) != recognizer.classes:
         raise UsageError(
             f"{config.data.records} has other classes ({len(source.classes)}), or another order of them, than the "

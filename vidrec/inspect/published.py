@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from vidrec.inspect.summary import summarize
 from vidrec.models.registry import create_model
+from vidrec.text import aligned
 
 
 class Published(NamedTuple):
@@ -197,8 +198,4 @@ def table_text(table: list[dict[str, Any]]) -> str:
                 shown(row["paper_gflops"], 2), str(notes.index(row["note"]) + 1) if row["note"] else "",
             )
         )  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = [
-        "  ".join([*map(str.ljust, line[:2], widths[:2]), *map(str.rjust, line[2:], widths[2:])]) for line in lines
-    ]
-    return "\n".join([*aligned, *(f"{number} {note}" for number, note in enumerate(notes, 1))])
+    return "\n".join([aligned(lines, left=2), *(f"{number} {note}" for number, note in enumerate(notes, 1))])

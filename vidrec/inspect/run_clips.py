@@ -14,7 +14,7 @@ from vidrec.eval.scores import Evaluation
 from vidrec.inspect.looking import FPS, default_look, drawn_over
 from vidrec.inspect.page import ClipCard, Gallery, Prediction
 from vidrec.inspect.render import animation
-from vidrec.train.start import open_split
+from vidrec.train.start import open_eval_records
 
 QUALITY = 80  # of WebP: a tenth of the bytes of one that keeps every pixel
 
@@ -37,7 +37,7 @@ def gallery(
     first, scores = next(iter(evaluations.items()))
     config = recognizers[first].config
     try:
-        source = open_split(config, config.data.eval_split)
+        source = open_eval_records(config)
     except VidrecError as error:
         return Gallery([]), [f"Clips are left out, for the records cannot be opened: {error}"]
     numbers = {source.video_id(record): record for record in range(len(source))}

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from vidrec.text import aligned
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -54,10 +56,7 @@ class Summary:
         for row in self.stages:
             lines.append((row.name, "x".join(map(str, row.shape)), *figures(row)))
         lines.append(("total", "", *figures(self)))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = "\n".join(
-            "  ".join([*map(str.ljust, line[:2], widths[:2]), *map(str.rjust, line[2:], widths[2:])]) for line in lines
-        )
+        table = aligned(lines, left=2)
         clips, gmac = "x".join(map(str, self.input_shape)), self.macs / 1e9
         return (
             f"{table}\n"

@@ -67,6 +67,15 @@ def default_name(config: str) -> str:
     return "-".join(["vidrec", *words])[:40].rstrip("-")
 
 
+def launch_command(kind: str, run: Run) -> str:
+    """The `vidrec launch` that prints how to start a run."""
+    options = ["--topology", run.slice.name, "--name", run.name, "--workdir", run.workdir]
+    options += ["--nodes", str(run.nodes)] if run.nodes != 1 else []
+    options += ["--image", run.image] if run.image else []
+    options += ["--spot"] if run.spot else []
+    return shlex.join(["vidrec", "launch", kind, "--config", run.config, *run.overrides, *options])
+
+
 def train_command(run: Run, workdir: str, *more: str) -> str:
     """The command line of the training itself; `workdir` and `more` are text for a shell, not quoted."""
     fixed = shlex.join(["vidrec", "train", "--config", run.config, *run.overrides])

@@ -6,9 +6,10 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from itertools import islice, product
+from itertools import groupby, islice, product
+from operator import itemgetter
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -17,7 +18,8 @@ from typing import Any, NamedTuple
 from vidrec import config as configuration
 from vidrec.errors import UsageError, VidrecError
 from vidrec.files import write_json
-from vidrec.launch.run import default_name
+from vidrec.launch.commands import render
+from vidrec.launch.run import Run, default_name, launch_command
 from vidrec.models.registry import model_fields
 from vidrec.train.loop import stop_signals
 from vidrec.train.tasks import task_fields
@@ -27,6 +29,7 @@ ONE_DEVICE: dict[str, tuple[str, dict[str, str]]] = {
     "gpu": ("CUDA_VISIBLE_DEVICES", {}),
     "tpu": ("TPU_VISIBLE_CHIPS", {"TPU_PROCESS_BOUNDS": "1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1"}),
 }
+OUTCOMES = "sweep.json"
 
 
 class Point(NamedTuple):
@@ -91,21 +94,33 @@ def slug(arg: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", arg.lower()).strip("-")
 
 
-def launch_commands(todo: Sequence[Point], kind: str, topology: str, workdir: str) -> list[str]:
-    """The commands that print how to start each of the trainings elsewhere."""
+def launch_commands(todo: Sequence[Point], kind: str, like: Run) -> list[str]:
+    """The commands that print how to start each of the trainings elsewhere.
+
+    Args:
+      kind: one of `vidrec.launch.commands.KINDS`.
+      like: what all have in common; each has a folder in its workdir.
+
+    Raises:
+      UsageError: options that do not go together.
+    """
     commands = []
     for number, point in enumerate(todo):
         name = f"{default_name(point.config.partition(':')[0])}-{number}"  # machines have names of their own
-        where = ["--topology", topology, "--name", name, "--workdir", f"{workdir.rstrip('/')}/{point.name}"]
-        commands.append(shlex.join(["vidrec", "launch", kind, "--config", point.config, *point.overrides, *where]))
+        workdir = f"{like.workdir.rstrip('/')}/{point.name}"
+        run = like._replace(name=name, config=point.config, overrides=point.overrides, workdir=workdir)
+        render(kind, run)
+        commands.append(launch_command(kind, run))
     return commands
 
 
 def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None]) -> dict[str, dict[str, Any]]:
     """Trains each point in a process and a folder of its own, one on each device at a time; what is finished is left.
 
-    A point that fails is told and does not stop the others; each has a log beside its folder. WORKDIR/sweep.json has
-    the outcomes.
+    A point that fails does not stop the others; each has a log beside its folder. WORKDIR/sweep.json has the outcomes.
+
+    Args:
+      tell: called with a line when a training starts, from a thread, and when it ends.
 
     Returns:
       name of a point -> its fields with {"step", "metrics"}, or with {"error"}.
@@ -114,23 +129,17 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
       KeyboardInterrupt: it was asked to stop (SIGTERM, Ctrl-C), and its trainings have saved.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    written = workdir / "sweep.json"
-    outcomes: dict[str, dict[str, Any]] = json.loads(written.read_text()) if written.exists() else {}
+    outcomes = read_outcomes(workdir)
     signed = {point.name: json.loads(json.dumps(point._asdict())) for point in todo}
-
-    def finished(point: Point) -> bool:
-        """Whether it is among the outcomes, with the configuration that it has now."""
-        before = outcomes.get(point.name, {})
-        return "metrics" in before and before["fingerprint"] == point.fingerprint
-
-    left = [point for point in todo if not finished(point)]
+    left = [point for point in todo if not is_finished(point, outcomes)]
     if left:
+        tell(f"{len(left)} of {len(todo)} trainings are to run")
         environments: SimpleQueue[dict[str, str]] = SimpleQueue()
         for environment in one_device_each():
             environments.put(environment)
         children = Children()
         with stop_signals() as stopping, ThreadPoolExecutor(environments.qsize()) as pool:
-            running = {pool.submit(_train, point, workdir, environments, children): point for point in left}
+            running = {pool.submit(_train, point, workdir, environments, children, tell): point for point in left}
             while running:
                 done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)  # a signal is seen between two waits
                 for point, future in [(running.pop(future), future) for future in done if not future.cancelled()]:
@@ -138,15 +147,28 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
                     if stopping.is_set() and "error" in outcome:
                         continue  # it has no outcome yet
                     outcomes[point.name] = signed[point.name] | outcome
-                    write_json(written, outcomes)
+                    write_json(workdir / OUTCOMES, outcomes)
                     tell(f"{point.name}: {outcome_text(outcome)}")
                 if stopping.is_set():
                     running = {future: point for future, point in running.items() if not future.cancel()}
                     children.stop()
         if stopping.is_set():
-            tell(f"stopped: {sum(map(finished, todo))} of {len(todo)} trainings are finished")
+            ended = sum(is_finished(point, outcomes) for point in todo)
+            tell(f"stopped: {ended} of {len(todo)} trainings are finished")
             raise KeyboardInterrupt
     return {point.name: outcomes[point.name] | signed[point.name] for point in todo}
+
+
+def read_outcomes(workdir: Path) -> dict[str, dict[str, Any]]:
+    """What `run_sweep` returned last in a folder, and of what it was stopped in; {} if it never ran."""
+    written = workdir / OUTCOMES
+    return json.loads(written.read_text()) if written.exists() else {}
+
+
+def is_finished(point: Point, outcomes: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a training is among the outcomes, with the configuration that it has now."""
+    before = outcomes.get(point.name, {})
+    return "metrics" in before and before["fingerprint"] == point.fingerprint
 
 
 def one_device_each() -> list[dict[str, str]]:
@@ -199,12 +221,17 @@ class Children:
 
 
 def _train(
-    point: Point, workdir: Path, environments: "SimpleQueue[dict[str, str]]", children: Children
+    point: Point,
+    workdir: Path,
+    environments: "SimpleQueue[dict[str, str]]",
+    children: Children,
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     environment = environments.get()
     try:
         command = [sys.executable, "-m", "vidrec", "train", "--json", "--config", point.config, *point.overrides]
         log = workdir / f"{point.name}.log"
+        tell(f"{point.name}: starts; its log is {log}")
         with open(log, "a") as said:
             command += ["--workdir", str(workdir / point.name)]
             status, printed = children.run(command, env=os.environ | environment, stderr=said)
@@ -228,11 +255,24 @@ def outcome_text(outcome: dict[str, Any]) -> str:
 
 def table(outcomes: dict[str, dict[str, Any]]) -> str:
     """All outcomes, by table."""
-    lines, last = [], None
-    for name, outcome in outcomes.items():
-        if outcome["table"] != last:
-            last = outcome["table"]
-            lines += ["", last]
-        also = f" (and {', '.join(outcome['also'])})" if outcome["also"] else ""
-        lines.append(f"  {name}{also}: {outcome_text(outcome)}")
-    return "\n".join(lines).lstrip("\n")
+    return _titled((row["table"], f"{name}{_also(row['also'])}: {outcome_text(row)}") for name, row in outcomes.items())
+
+
+def listing(todo: Sequence[Point], outcomes: Mapping[str, Mapping[str, Any]]) -> str:
+    """All trainings, by table, and what came of those that are finished."""
+
+    def line(point: Point) -> str:
+        """What is trained, and how that ended."""
+        told = f": {outcome_text(outcomes[point.name])}" if is_finished(point, outcomes) else ""
+        return f"{shlex.join([point.config, *point.overrides])}{_also(point.also)}{told}"
+
+    return _titled((point.table, line(point)) for point in todo)
+
+
+def _also(arguments: Sequence[str]) -> str:
+    return f" (and {', '.join(arguments)})" if arguments else ""
+
+
+def _titled(rows: Iterable[tuple[str, str]]) -> str:
+    tables = groupby(rows, itemgetter(0))
+    return "\n\n".join("\n  ".join([title, *(line for _, line in group)]) for title, group in tables)

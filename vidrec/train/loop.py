@@ -30,7 +30,7 @@ from vidrec.train.stages import Stage, failures
 from vidrec.train.start import (
     evaluation_steps,
     mesh_for,
-    open_split,
+    open_eval_records,
     open_training_records,
     training_stream,
     with_class_weights,
@@ -98,7 +98,7 @@ def train(
         watchdog = stack.enter_context(Watchdog(config.train.watchdog, hosts.name()))
         with hosts.failing_together():
             source = open_training_records(config)
-            entry = card.describe(config, source, open_split(config, config.data.eval_split))
+            entry = card.describe(config, source, open_eval_records(config))
         entry |= {"hosts": hosts.agree(entry), "debug": how.debug}
         mesh, size = mesh_for(config), config.data.image_size
         drawing = f"drawing {config.model.name} of {config.model.num_frames} frames of {size} x {size} pixels"

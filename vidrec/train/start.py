@@ -16,15 +16,16 @@ from vidrec import config as configuration
 from vidrec.data.clips import ClipSpec
 from vidrec.data.pipeline import Loader, StepIterator, TrainPlan, train_plan
 from vidrec.data.records import TFRecordSource, open_records
-from vidrec.errors import UsageError
+from vidrec.errors import NoSplitError, UsageError
 from vidrec.labels import mirror_pairs
 from vidrec.models.layout import path_of
 from vidrec.models.norm import frozen_params
-from vidrec.models.registry import CLASSIFIERS, create_model
+from vidrec.models.registry import CLASSIFIERS, create_model, model_fields
 from vidrec.ranges import BALANCED, record_folders
 from vidrec.train.checkpoint import Checkpoints, abstract
 from vidrec.train.sharding import at_rest, check_batch, make_mesh
 from vidrec.train.state import Network, TrainState, initial_variables
+from vidrec.train.tasks import task_fields
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +37,23 @@ _MAY_CHANGE += ("train.checkpoint_every", "train.accumulate", "train.keep", "tra
 
 def open_training_records(config: FrozenConfigDict) -> TFRecordSource:
     """Opens the training split; raises UsageError if no folder is configured."""
-    return open_split(config, config.data.train_split)
+    return _open_split(config, config.data.train_split, "--config.data.train_split")
 
 
-def open_split(config: FrozenConfigDict, split: str) -> TFRecordSource:
-    """Opens a split of the folders of `data.records`; raises UsageError if none is configured."""
+def open_eval_records(config: FrozenConfigDict) -> TFRecordSource:
+    """Opens the split to evaluate; raises UsageError if no folder is configured."""
+    choice = "--config.data.eval_split to train, by --split to evaluate"
+    return _open_split(config, config.data.eval_split, choice)
+
+
+def _open_split(config: FrozenConfigDict, split: str, choice: str) -> TFRecordSource:
     folders = record_folders(config)
     if not folders:
         raise UsageError("there are no records: set --config.data.records=FOLDER, as written by `vidrec convert`")
-    return open_records(folders, split)
+    try:
+        return open_records(folders, split)
+    except NoSplitError as error:
+        raise NoSplitError(f"{error}; choose one by {choice}") from error
 
 
 def with_class_weights(config: FrozenConfigDict, source: TFRecordSource) -> FrozenConfigDict:
@@ -176,9 +185,12 @@ def restore(
     assert latest is not None
     position, saved, classes = checkpoints.describe(latest)
     where = checkpoints.directory.parent
-    changed = configuration.differences(
-        configuration.to_dict(configuration.from_dict(saved)), configuration.to_dict(config)
+    # What one of the two does not say is the default, as of a field that is newer than the run.
+    before, now = (
+        configuration.from_dict(values, model_fields=model_fields, task_fields=task_fields)
+        for values in (saved, configuration.to_dict(config))
     )
+    changed = configuration.differences(configuration.to_dict(before), configuration.to_dict(now))
     changed = [line for line in changed if not line.startswith(_MAY_CHANGE)]
     if changed:
         raise UsageError(
