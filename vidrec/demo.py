@@ -141,8 +141,8 @@ def table(result: dict[str, Any]) -> str:
     """What `demo` returned, to read."""
     lines = [("network", "sees", "top-1", "within mirrored pairs")]
     for name in (name for name in TOYS if name in result):
-        values = (f"{result[name][key]:.1%}" for key in ("top1", "pair_accuracy"))
-        lines.append((name.upper(), TOYS[name].sees, *values))
+        measured = result[name]
+        lines.append((name.upper(), TOYS[name].sees, f"{measured['top1']:.1%}", f"{measured['pair_accuracy']:.1%}"))
     pages = f"{result['videos']} videos, {result['seconds']:.0f} seconds; what the networks see: {result['report']}"
     return f"{aligned(lines, left=2)}\n{pages}"
 

@@ -246,14 +246,14 @@ def _train(
     return {"step": outcome["step"], "metrics": outcome["metrics"]}
 
 
-def outcome_text(outcome: dict[str, Any]) -> str:
+def outcome_text(outcome: Mapping[str, Any]) -> str:
     """How a point ended, in a line."""
     if "error" in outcome:
         return f"failed: {outcome['error']}"
     return f"step {outcome['step']}, " + ", ".join(f"{name} {value:.4g}" for name, value in outcome["metrics"].items())
 
 
-def table(outcomes: dict[str, dict[str, Any]]) -> str:
+def table(outcomes: Mapping[str, Mapping[str, Any]]) -> str:
     """All outcomes, by table."""
     return _titled((row["table"], f"{name}{_also(row['also'])}: {outcome_text(row)}") for name, row in outcomes.items())
 
