@@ -13,6 +13,9 @@ Found = dict[str, dict[int, float]]  # row -> seed -> percent
 # One-sided 95 % points of Student's t, by the number of seeds.
 T95 = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
 MOST_SEEDS = max(T95)
+# All seeds are tested on the same 896 toys. Rows that differ in four of them, even all in favour of one row, may do so by
+# chance: a sign test at 5 % wants five.
+LEAST = 100 * 4 / 896
 
 
 class Verdict(NamedTuple):
@@ -21,7 +24,7 @@ class Verdict(NamedTuple):
     Attributes:
       claim: it.
       difference: mean over the seeds of better less worse, in points.
-      spread: half of its 90 % interval.
+      spread: half of its 90 % interval, LEAST at least.
       seeds: how many have both.
     """
 
@@ -69,7 +72,7 @@ def verdict(claim: Claim, better: Mapping[int, float], worse: Mapping[int, float
     """What became of a claim, by the seeds that both rows have."""
     differences = [better[seed] - worse[seed] for seed in better.keys() & worse.keys()]
     count = len(differences)
-    spread = T95[count] * np.std(differences, ddof=1) / np.sqrt(count) if count > 1 else np.inf
+    spread = max(LEAST, T95[count] * np.std(differences, ddof=1) / np.sqrt(count)) if count > 1 else np.inf
     return Verdict(claim, float(np.mean(differences)) if count else np.nan, float(spread), count)
 
 

@@ -23,7 +23,11 @@ from vidrec.errors import VidrecError
 
 def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), argv: Sequence[str] | None = None) -> int:
     """The command of a paper's folder."""
-    parser = argparse.ArgumentParser(description="The paper's tables on toy videos; goes on where it was.")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__package__}.{folder.name}.run",
+        description=f"The paper's tables on toy videos. What stands in {folder.name}/results.jsonl is not run; what is "
+        "run is added there. Stopped and started again, it goes on where it was.",
+    )
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="paper: its own recipe and data")
     parser.add_argument("--records", default="", help="of --scale paper: folder or address (default: as in the recipe)")
     parser.add_argument("--init", default="", help="of --scale paper: weights to start from; {model}: a row's network")

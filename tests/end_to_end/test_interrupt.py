@@ -39,4 +39,5 @@ def test_training(workers, moment, number, tiny_config, tmp_path):
     assert process.returncode == 0, seen + err
     assert re.match(r"Stopped at step \d+, saved", out)
     assert "Traceback" not in seen + err, err
+    assert err.count("stopping: what was done is saved first") == 1
     assert "leaked" not in err  # said by the process that watches over shared memory

@@ -1,6 +1,7 @@
 """The training loop, from configuration to trained network, in one readable piece."""
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -197,9 +198,10 @@ def _announce(
 ) -> None:
     if is_lead():
         logger.info(
-            "%s: %s parameters, %d device(s), %d videos; steps %d to %d of %d clips each; configuration %s",
-            config.model.name, f"{count_parameters(state.params):,}", mesh.size, len(source), step,
-            total_steps, config.train.batch_size, configuration.fingerprint(config),
+            "%s: %s parameters, %d device(s), %d videos; %s of %d clips each; configuration %s",
+            config.model.name, f"{count_parameters(state.params):,}", mesh.size, len(source),
+            f"steps {step} to {total_steps}" if step < total_steps else f"no step left after {step}",
+            config.train.batch_size, configuration.fingerprint(config),
         )  # fmt: skip
 
 
@@ -218,8 +220,12 @@ def stop_signals() -> Iterator[threading.Event]:
     def stop(number: int, frame: Any) -> None:
         """What a signal does."""
         del frame
-        if event.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            if event.is_set():
+                raise KeyboardInterrupt
+            os.write(
+                2, b"\nstopping: what was done is saved first; Ctrl-C again ends at once\n"
+            )  # print may be under way
         event.set()
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
