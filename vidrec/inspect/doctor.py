@@ -52,7 +52,7 @@ def text(report: dict[str, Any]) -> str:
     size = "{} x {} x {}, patch {}".format(*TCM)
     for dtype, choice in report["correlation"].items():
         lines.append(f"correlation of {size}, {dtype}: {choice['name']}, because {choice['reason']}")
-    compiler = f"libtpu {report['libtpu']}" if report["libtpu"] else "none (pip install libtpu)"
+    compiler = f"libtpu {report['libtpu']}" if report["libtpu"] else "none (pip install libtpu, or make libtpu)"
     lines.append(f"compiler of TPUs, for `vidrec compile`: {compiler}")
     return "\n".join(lines)
 

@@ -60,7 +60,7 @@ def account(
     setting = Setting(pairs, size, channels, patch, dtype)
     check(setting)
     if importlib.util.find_spec("libtpu") is None:
-        raise ValueError("the TPU compiler is not installed: pip install libtpu (about 200 MB)")
+        raise ValueError("the TPU compiler is not installed: pip install libtpu, or make libtpu (about 200 MB)")
     report = {"setting": setting._asdict(), "chips": {}}
     for chip in chips:
         progress(f"compiling for {chip}")
