@@ -13,7 +13,7 @@ Found = dict[str, dict[int, float]]  # row -> seed -> percent
 # One-sided 95 % points of Student's t, by the number of seeds.
 T95 = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
 MOST_SEEDS = max(T95)
-# All seeds are tested on the same 896 toys. Rows that differ in four of them, even all in favour of one row, may do so by
+# All seeds are tested on the same 896 toys. Rows that differ in four of them, even all in favour of one, may do so by
 # chance: a sign test at 5 % wants five.
 LEAST = 100 * 4 / 896
 

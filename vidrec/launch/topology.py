@@ -150,7 +150,8 @@ def devices_of(wanted: Slice) -> Sequence[Any]:
         return _gpus(wanted)
     if importlib.util.find_spec("libtpu") is None:
         raise VidrecError(
-            "the TPU's compiler is not installed: pip install libtpu, or make libtpu (200 MB); it runs on any Linux machine"
+            "the TPU's compiler, which runs on any Linux machine, is not installed: "
+            "pip install libtpu, or make libtpu (200 MB)"
         )
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=wanted.name).devices
