@@ -22,14 +22,17 @@ from experiments.training import train_small
 from vidrec import config as configuration
 from vidrec.data.convert import convert
 from vidrec.data.manifest import FILE_NAME
+from vidrec.data.records import TFRecordSource
 from vidrec.data.toy import make_toy, toy_pairs
-from vidrec.errors import BusyError
+from vidrec.errors import BusyError, UsageError
 from vidrec.eval.predict import load
 from vidrec.files import alone
 from vidrec.inspect.results import evaluate_recognizer
+from vidrec.interop.weights import import_weights
 from vidrec.launch.sweep import slug
 from vidrec.models.registry import model_fields
 from vidrec.progress import Progress
+from vidrec.train.checkpoint import Checkpoints
 from vidrec.train.start import open_training_records
 from vidrec.train.tasks import task_fields
 
@@ -153,7 +156,9 @@ class Scale(NamedTuple):
       seeds: how many.
       overrides: of all toy recipes.
       records: of the paper's data set, folder or address; "": where its recipe says.
-      init: weights that the paper's networks start from; {model} stands for the network's name.
+      init: weights that the paper's networks start from, as `vidrec import` takes or writes them; {model} stands for
+        the network's name.
+      drawn: patterns of parameters that such a file lacks, which start as drawn.
     """
 
     size: int
@@ -161,6 +166,7 @@ class Scale(NamedTuple):
     overrides: tuple[str, ...] = ()
     records: str = ""
     init: str = ""
+    drawn: tuple[str, ...] = ()
 
 
 SCALES = {
@@ -253,12 +259,14 @@ def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out:
 
 def trained(study: Study, one: Point, scale: Scale, out: Path, runs: str = "runs") -> Path:
     """The folder of a point's run below `out`; trains it where that was not done."""
+    config = ConfigDict(one.config.to_dict())
     if scale.size:
         with alone(out, wait=True):  # no one else draws the same videos meanwhile
             records = str(study.videos.make(out, scale.size))
     else:
         records = records_of(one, scale)
-    return train_small(ConfigDict(one.config.to_dict()), out / runs / one.key, records, seed=one.seed)
+        config.train.init = weights_of(one, scale, out)
+    return train_small(config, out / runs / one.key, records, seed=one.seed)
 
 
 def records_of(one: Point, scale: Scale) -> str:
@@ -266,20 +274,49 @@ def records_of(one: Point, scale: Scale) -> str:
     return scale.records or one.config.data.records
 
 
-def digests(one: Point, scale: Scale) -> dict[str, str]:
-    """Of the records and weights that a paper's row is made of, which its key knows by their names alone."""
+def source_of(one: Point, scale: Scale) -> TFRecordSource:
+    """The paper's videos to train on."""
     config = ConfigDict(one.config.to_dict())
     config.data.records = records_of(one, scale)
-    found = {"records": open_training_records(FrozenConfigDict(config)).digest}
-    return found | ({"init": folder_digest(Path(config.train.init))} if config.train.init else {})
+    return open_training_records(FrozenConfigDict(config))
+
+
+def weights_of(one: Point, scale: Scale, out: Path) -> str:
+    """The folder of weights that a paper's row starts from: of a file, what its own network takes of it; "": none."""
+    init = one.config.train.init
+    if not Path(init).is_file():
+        return init
+    folder = out / "init" / f"{one._replace(seed=0).key}-{digest_of(Path(init))}"
+    with alone(folder, wait=True):
+        with Checkpoints(folder / "checkpoints") as before:
+            there = before.latest() is not None
+        if not there:
+            count = len(source_of(one, scale).classes)
+            import_weights(one.config, init, folder, num_classes=count, allow_missing=scale.drawn)
+    return str(folder)
+
+
+def check_weights(studies: Iterable[Study], scale: Scale) -> None:
+    """Raises UsageError where a row is to start from weights that are not there."""
+    for study in studies:
+        for name, row in study.rows_at(scale).items():
+            init = point(study, row, scale, 0).config.train.init
+            if init and not Path(init).exists():
+                raise UsageError(f"--init: {study.title}: {name} is to start from {init}, which is not there")
+
+
+def digests(one: Point, scale: Scale) -> dict[str, str]:
+    """Of the records and weights that a paper's row is made of, which its key knows by their names alone."""
+    init = one.config.train.init
+    return {"records": source_of(one, scale).digest} | ({"init": digest_of(Path(init))} if init else {})
 
 
 @functools.cache
-def folder_digest(folder: Path) -> str:
-    """Of its files' names and contents."""
+def digest_of(path: Path) -> str:
+    """Of a file, or of the names and contents of a folder's files."""
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(file.relative_to(folder).as_posix().encode())
+    for file in sorted(one for one in (path, *path.rglob("*")) if one.is_file()):
+        digest.update(file.relative_to(path).as_posix().encode())
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:16]

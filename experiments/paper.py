@@ -16,13 +16,30 @@ from pathlib import Path
 
 from experiments.claims import MOST_SEEDS, text
 from experiments.figures import Look, draw
-from experiments.grid import SCALES, Scale, Study, again, run
+from experiments.grid import SCALES, Scale, Study, again, check_weights, run
 from experiments.results import Results
 from vidrec.errors import VidrecError
 
 
-def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), argv: Sequence[str] | None = None) -> int:
-    """The command of a paper's folder."""
+def main(
+    studies: dict[str, Study],
+    folder: Path,
+    looks: Sequence[Look] = (),
+    drawn: tuple[str, ...] = (),
+    argv: Sequence[str] | None = None,
+) -> int:
+    """The command of a paper's folder.
+
+    Args:
+      studies: by name.
+      folder: of its results, pictures and README.
+      looks: pictures of what its networks do.
+      drawn: patterns of the parameters that the files lack which the paper's networks start from.
+      argv: arguments, without the command.
+
+    Returns:
+      the exit status.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}.{folder.name}.run",
         description=f"The paper's tables on toy videos. What stands in {folder.name}/results.jsonl is not run; what is "
@@ -30,7 +47,11 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
     )
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="paper: its own recipe and data")
     parser.add_argument("--records", default="", help="of --scale paper: folder or address (default: as in the recipe)")
-    parser.add_argument("--init", default="", help="of --scale paper: weights to start from; {model}: a row's network")
+    parser.add_argument(
+        "--init", default="",
+        help="of --scale paper: weights to start from, as `vidrec import` takes (each row gets what its network has of "
+        "them) or writes; {model} stands for the name of a row's network",
+    )  # fmt: skip
     parser.add_argument("--study", choices=studies, action="append", help="one of them; may be given several times")
     parser.add_argument("--seeds", type=int, choices=range(1, MOST_SEEDS + 1), help="how many (default: of the scale)")
     parser.add_argument("--out", type=Path, help="folder of videos and runs (default: runs/papers)")
@@ -49,7 +70,7 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
         parser.error("--figures draws all studies and seeds: leave --study and --seeds out")
     if args.table and (args.seeds or args.out):
         parser.error("--table prints all seeds, and reads results.jsonl alone: leave --seeds and --out out")
-    scale = SCALES[args.scale]._replace(records=args.records, init=args.init)
+    scale = SCALES[args.scale]._replace(records=args.records, init=args.init, drawn=drawn)
     out = args.out or Path("runs/papers")
     seeds = range(args.seeds or scale.seeds)
     results = Results(folder / ("results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl"))
@@ -58,6 +79,7 @@ def main(studies: dict[str, Study], folder: Path, looks: Sequence[Look] = (), ar
         parser.error(f"--study {of_toys[0]} is of toys alone: take --scale cpu or gpu")
     chosen = {name: there[name] for name in args.study or there}
     try:
+        check_weights(chosen.values(), scale)
         if args.figures:
             draw(studies, looks, scale, results, out, folder)
             return 0

@@ -8,13 +8,13 @@ Needs libtpu, no TPU. Each row takes a minute; --full compiles as a run does, in
 """
 
 import argparse
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks import tables
 from vidrec import config
+from vidrec.cli.shared import tell
 from vidrec.errors import VidrecError
 from vidrec.launch.compile import compile_for
 from vidrec.launch.topology import parse
@@ -62,7 +62,7 @@ def figures(recipe: str, overrides: tuple[str, ...], topology: str, full: bool) 
         read = config.load(recipe, overrides, model_fields=model_fields, task_fields=task_fields)
         report = compile_for(
             read, topology, batch=CLIPS * parse(topology).chips, full=full, train_only=True,
-            tell=lambda line: print(line, file=sys.stderr, flush=True),
+            tell=tell,
         )  # fmt: skip
     except VidrecError as error:
         return [str(CLIPS), f"no: {error}"]

@@ -15,7 +15,11 @@ from experiments.grid import SCALES, Claim, Row, Study, Videos
 from experiments.results import Results
 from tests.configs.recipes import network
 from vidrec.config import base, sweep
-from vidrec.errors import VidrecError
+from vidrec.errors import UsageError, VidrecError
+from vidrec.eval.predict import load
+from vidrec.interop.torch import to_torch
+from vidrec.train.checkpoint import Checkpoints
+from vidrec.train.state import initial_variables
 
 SVG = "{http://www.w3.org/2000/svg}"
 STUDIES = [(paper, name) for paper in regress.PAPERS for name in regress.studies_of(paper)]
@@ -125,7 +129,7 @@ def test_other_records_and_weights_of_the_same_name_are_refused(tmp_path, record
     def scale(weights: bytes) -> grid.Scale:
         (tmp_path / "weights").mkdir(exist_ok=True)
         (tmp_path / "weights" / "values").write_bytes(weights)
-        grid.folder_digest.cache_clear()
+        grid.digest_of.cache_clear()
         return SCALES["paper"]._replace(records=str(records), init=str(tmp_path / "weights"))
 
     found, chosen = Results(tmp_path / "results.jsonl"), scale(b"1")
@@ -136,6 +140,29 @@ def test_other_records_and_weights_of_the_same_name_are_refused(tmp_path, record
     assert not found.lacks(one.key, "top1", grid.digests(one, chosen))
     with pytest.raises(VidrecError, match="made of other init of the same name: give them another name"):
         found.lacks(one.key, "top1", grid.digests(one, scale(b"2")))
+
+
+@pytest.mark.slow
+def test_each_row_of_a_paper_starts_from_what_its_network_has_of_a_file(tmp_path, records):
+    rows = {"TSN": Row("network=tsn"), "CMM alone": Row("modules=cmm"), "STM": Row("")}
+    study = Study("modules", "configs/stm.py", "toy", rows, ())
+    scale = SCALES["paper"]._replace(records=str(records), init=str(tmp_path / "{model}.npz"), drawn=("*/c?*m", "fc"))
+    with pytest.raises(UsageError, match=r"TSN is to start from .*tsn_resnet18.npz, which is not there"):
+        grid.check_weights([study], scale)
+    model = network(grid.point(study, rows["TSN"], scale, 0).config)
+    given = to_torch(model, initial_variables(model, jax.random.key(1), 32))
+    for name in ("tsn", "stm"):
+        np.savez(tmp_path / f"{name}_resnet18.npz", **given)
+    grid.check_weights([study], scale)
+    for row in rows.values():
+        one = grid.point(study, row, scale, 0)
+        config = ConfigDict(one.config.to_dict())
+        config.train.update(steps=1, batch_size=8)
+        folder = grid.trained(study, one._replace(config=FrozenConfigDict(config)), scale, tmp_path / "out")
+        with Checkpoints(folder / "checkpoints") as checkpoints:
+            assert checkpoints.latest() == 1
+        start = load(grid.weights_of(one, scale, tmp_path / "out"))
+        np.testing.assert_array_equal(to_torch(start.model, start.variables)["conv1.weight"], given["conv1.weight"])
 
 
 def test_points_are_not_named_by_paths():

@@ -25,6 +25,7 @@ from ml_collections import FrozenConfigDict
 from experiments import pod_check
 from experiments.benchmarks import pictures, tables
 from vidrec import config as configuration
+from vidrec.cli.shared import tell
 from vidrec.data.clips import ClipSpec
 from vidrec.data.pool import usable_cores
 from vidrec.errors import VidrecError
@@ -121,13 +122,13 @@ class Bench:
 
     def tried(self, what: str, function: Callable[..., Row], *arguments: Any, **options: Any) -> Iterator[Row]:
         """The report of a measurement; none if it fails."""
-        say(what)
+        tell(what)
         try:
             yield self.fresh(function, *arguments, **options)
         except Exception as error:  # of one network or setting, such as too little memory: others may do
             reason = (str(error).splitlines() or [""])[0]
             self.failed.append(f"{what}: {type(error).__name__}: {reason}")
-            say(f"failed: {self.failed[-1]}")
+            tell(f"failed: {self.failed[-1]}")
 
     def beside(self, names: Iterable[str]) -> Row:
         """The cell of the PyTorch that took turns with others, if one of the names is PyTorch's."""
@@ -178,7 +179,7 @@ class Bench:
     def input(self) -> Iterator[list[Row]]:
         """The input pipeline, with more and more loader processes; what has none is measured with the fewest."""
         with tempfile.TemporaryDirectory(prefix="vidrec-bench-") as work:
-            say("drawing videos")
+            tell("drawing videos")
             records = (bench_videos.make_records(Path(work)),)
             for workers in self.plan.workers:
                 setting = bench_input.Setting(
@@ -253,13 +254,8 @@ def measure(parts: Sequence[str], results: Path, *, quick: bool, torch_python: s
         rows = []
         for measured in getattr(bench, part)():
             rows += measured
-            say(str(tables.write(results, part, stamped, rows)))
+            tell(str(tables.write(results, part, stamped, rows)))
     return len(bench.failed)
-
-
-def say(line: str) -> None:
-    """Tells what is going on."""
-    print(line, file=sys.stderr, flush=True)
 
 
 PARTS = ("correlation", "step", "input", "predict", "compile")
@@ -289,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "scaling" in only:
             pod_check.write_scaling(args.out)
     except VidrecError as error:
-        say(f"error: {error}")
+        tell(f"error: {error}")
         failed += 1
     return int(failed > 0)
 

@@ -116,4 +116,4 @@ LOOKS = (
 )
 
 if __name__ == "__main__":
-    sys.exit(main(STUDIES, Path(__file__).parent, LOOKS))
+    sys.exit(main(STUDIES, Path(__file__).parent, LOOKS, drawn=("tcm*", "fc")))

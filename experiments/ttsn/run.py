@@ -57,4 +57,4 @@ LOOKS = (
 )
 
 if __name__ == "__main__":
-    sys.exit(main(STUDIES, Path(__file__).parent, LOOKS))
+    sys.exit(main(STUDIES, Path(__file__).parent, LOOKS, drawn=("ett", "order", "fc")))

@@ -87,6 +87,8 @@ def test_an_argument_behind_the_recipe_is_refused(recipe):
     [
         (["--table", "lenght"], "no table 'lenght': it has 'length', 'what it is without'"),
         (["--seeds", "0"], "--seeds is 0"),
+        (["--config.seed=7"], "what --seeds N counts"),
+        (["--workdir", "gs://bucket/runs"], "must be a folder"),
         (["--launch", "queued"], "--launch and --topology go together"),
         (["--launch", "queued", "--topology", "v5e:4x4", "--list"], "choose one"),
         (["--launch", "queued", "--topology", "h200:8"], "launch queued starts runs on TPUs"),
@@ -136,6 +138,28 @@ def test_each_process_sees_one_device(said, given, environments, monkeypatch):
     ended = sweep.subprocess.CompletedProcess([], 0, said, "")
     monkeypatch.setattr(sweep.subprocess, "run", lambda *a, **k: ended)  # there is one CPU here
     assert sweep.one_device_each() == environments
+
+
+def test_a_folder_is_of_one_sweep_at_a_time(recipe, tmp_path, capsys):
+    with alone(tmp_path, wait=False):
+        assert main(["sweep", "--config", recipe, "--workdir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"vidrec: another sweep is at work in {tmp_path}: wait for its end or choose another --workdir\n"
+    )
+
+
+def test_what_an_earlier_start_said_is_no_reason(recipe, tmp_path, monkeypatch):
+    """A process that is killed says nothing itself."""
+    (one,) = sweep.points(recipe, tables=["what"])[:1]
+    monkeypatch.setattr(sweep, "one_device_each", lambda: [{}])
+    (tmp_path / f"{one.name}.log").write_text("vidrec: there are no records\n")
+    monkeypatch.setattr(sweep.sys, "executable", "/bin/false")
+    assert sweep.run_sweep([one], tmp_path, print)[one.name]["error"] == "no message"
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\nkill -KILL $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sweep.sys, "executable", str(killed))
+    assert sweep.run_sweep([one], tmp_path, print)[one.name]["error"].startswith("ended by SIGKILL")
 
 
 @pytest.mark.slow

@@ -2,10 +2,9 @@
 
 import argparse
 import os
-import sys
 from typing import Any
 
-from vidrec.cli.shared import add_config, add_verb, load_config
+from vidrec.cli.shared import add_config, add_verb, load_config, tell
 from vidrec.errors import UsageError
 
 
@@ -50,7 +49,7 @@ def _bench_correlation(args: argparse.Namespace) -> tuple[Any, str]:
     given = {name: value for name, value in given.items() if value is not None}
     measure, text = (static.account, static.text) if args.static else (bench.measure, bench.text)
     try:
-        report = measure(**given, progress=lambda line: print(line, file=sys.stderr, flush=True))
+        report = measure(**given, progress=tell)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return report, text(report)
@@ -80,7 +79,7 @@ def _bench_input(args: argparse.Namespace) -> tuple[Any, str]:
     setting = _input_of(load_config(args)) if args.config else {}
     given = {name: getattr(args, name) for name in bench_input.Setting._fields if getattr(args, name, None) is not None}
     setting |= given | ({"frames": tuple(args.frames)} if args.frames else {})
-    report = bench_input.measure(bench_input.Setting(**setting), lambda line: print(line, file=sys.stderr, flush=True))
+    report = bench_input.measure(bench_input.Setting(**setting), tell)
     return report, bench_input.text(report)
 
 
@@ -128,7 +127,7 @@ def _bench_step(args: argparse.Namespace) -> tuple[Any, str]:
 
     report = bench_step.measure(
         load_config(args), batch_size=args.batch_size, steps=args.steps, rounds=args.rounds,
-        torch_python=args.torch_python, tell=lambda line: print(line, file=sys.stderr, flush=True),
+        torch_python=args.torch_python, tell=tell,
     )  # fmt: skip
     return report, bench_step.text(report)
 
@@ -150,7 +149,7 @@ def _bench_predict(args: argparse.Namespace) -> tuple[Any, str]:
 
     report = bench_predict.measure(
         load_config(args), batch_sizes=args.batch_size or bench_predict.BATCHES, rounds=args.rounds,
-        torch_python=args.torch_python, tell=lambda line: print(line, file=sys.stderr, flush=True),
+        torch_python=args.torch_python, tell=tell,
     )  # fmt: skip
     return report, bench_predict.text(report)
 
@@ -166,7 +165,7 @@ def _add_bench_compile(whats: Any) -> None:
 def _bench_compile(args: argparse.Namespace) -> tuple[Any, str]:
     from vidrec.inspect import bench_compile
 
-    report = bench_compile.measure(load_config(args), lambda line: print(line, file=sys.stderr, flush=True))
+    report = bench_compile.measure(load_config(args), tell)
     return report, bench_compile.text(report)
 
 

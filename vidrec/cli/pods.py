@@ -1,11 +1,10 @@
 """`vidrec compile`, `launch` and `sweep`: a run on a pod, before there is one and when there is; and many runs."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from vidrec.cli.shared import add_config, add_verb, load_config
+from vidrec.cli.shared import add_config, add_verb, check_local, load_config, tell
 from vidrec.errors import UsageError, VidrecError
 from vidrec.launch.commands import KINDS
 from vidrec.launch.run import Run
@@ -37,7 +36,7 @@ def _compile(args: argparse.Namespace) -> tuple[Any, str]:
 
     report = compile_for(
         load_config(args), args.topology, batch=args.batch, full=args.full,
-        find_batch=args.find_batch, tell=lambda line: print(line, file=sys.stderr, flush=True),
+        find_batch=args.find_batch, tell=tell,
     )  # fmt: skip
     return {"config": args.config, **report}, text(report)
 
@@ -119,6 +118,8 @@ def _sweep(args: argparse.Namespace) -> tuple[Any, str]:
         raise UsageError("--list and --launch both train nothing: choose one")
     if not (args.list or args.workdir):
         raise UsageError("say by --workdir where the runs go")
+    if not args.launch:
+        check_local(args.workdir)
     todo = points(args.config, args.overrides, tables=args.table, seeds=args.seeds)
     if args.list:
         outcomes = read_outcomes(Path(args.workdir)) if args.workdir else {}
@@ -126,7 +127,7 @@ def _sweep(args: argparse.Namespace) -> tuple[Any, str]:
     if args.launch:
         commands = launch_commands(todo, args.launch, _run(args, ""))
         return commands, "\n".join(commands)
-    outcomes = run_sweep(todo, Path(args.workdir), lambda line: print(line, file=sys.stderr, flush=True))
+    outcomes = run_sweep(todo, Path(args.workdir), tell)
     if failed := [name for name, outcome in outcomes.items() if "error" in outcome]:
         raise VidrecError(
             f"{len(failed)} of {len(outcomes)} trainings failed: {', '.join(failed)}; "

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vidrec.cli.shared import add_config, add_hosts, add_verb, add_workdirs, join_hosts, load_config
+from vidrec.cli.shared import add_config, add_hosts, add_verb, add_workdirs, check_local, join_hosts, load_config
 from vidrec.errors import UsageError
 
 
@@ -45,10 +45,7 @@ def add_train(verbs: Any) -> None:
 def _train(args: argparse.Namespace) -> tuple[Any, str]:
     if args.profile < 0:
         raise UsageError(f"--profile is {args.profile}, but must be a number of steps")
-    if "://" in args.workdir:
-        raise UsageError(
-            f"--workdir is {args.workdir!r}, but must be a folder: mount the bucket, as `vidrec launch` does"
-        )
+    check_local(args.workdir)
     join_hosts(args)
     from vidrec.eval.evaluate import make_evaluator
     from vidrec.train.debug import small

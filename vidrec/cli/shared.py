@@ -65,6 +65,17 @@ def load_config(args: argparse.Namespace) -> Any:
     return config.load(args.config, args.overrides, model_fields=model_fields, task_fields=task_fields)
 
 
+def check_local(workdir: str | None) -> None:
+    """Raises UsageError if runs are to go to an address."""
+    if workdir and "://" in workdir:
+        raise UsageError(f"--workdir is {workdir!r}, but must be a folder: mount the bucket, as `vidrec launch` does")
+
+
+def tell(line: str) -> None:
+    """What is under way, beside the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def join_hosts(args: argparse.Namespace) -> None:
     """Joins the other processes, and lets only the first of them print the result."""
     given = {"--" + name: getattr(args, name) for name in ("coordinator", "processes", "process")}

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +17,8 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from vidrec import config as configuration
-from vidrec.errors import UsageError, VidrecError
-from vidrec.files import write_json
+from vidrec.errors import BusyError, UsageError, VidrecError
+from vidrec.files import alone, write_json
 from vidrec.launch.commands import render
 from vidrec.launch.run import Run, default_name, launch_command
 from vidrec.models.registry import model_fields
@@ -61,11 +62,14 @@ def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] 
       tables: their titles, or the first words of them; () takes all.
 
     Raises:
-      UsageError: no such file or table, a recipe without tables, a wrong override, or an argument behind a colon.
+      UsageError: no such file or table, a recipe without tables, a wrong override, one of the seed, or an argument
+        behind a colon.
     """
     path, colon, _ = recipe.partition(":")
     if colon:
         raise UsageError(f"--config is {recipe!r}, but a sweep goes over all arguments: give {path} alone")
+    if any(override.startswith("--config.seed=") for override in overrides):
+        raise UsageError("--config.seed is what --seeds N counts, from 0 on: leave it out")
     if seeds < 1:
         raise UsageError(f"--seeds is {seeds}, but must be 1 or more")
     found = configuration.sweep(path)
@@ -126,9 +130,16 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
       name of a point -> its fields with {"step", "metrics"}, or with {"error"}.
 
     Raises:
+      BusyError: another sweep is at work in the folder.
       KeyboardInterrupt: it was asked to stop (SIGTERM, Ctrl-C), and its trainings have saved.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
+    with alone(workdir, wait=False) as mine:
+        if not mine:
+            raise BusyError(f"another sweep is at work in {workdir}: wait for its end or choose another --workdir")
+        return _run(todo, workdir, tell)
+
+
+def _run(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None]) -> dict[str, dict[str, Any]]:
     outcomes = read_outcomes(workdir)
     signed = {point.name: json.loads(json.dumps(point._asdict())) for point in todo}
     left = [point for point in todo if not is_finished(point, outcomes)]
@@ -232,14 +243,18 @@ def _train(
         command = [sys.executable, "-m", "vidrec", "train", "--json", "--config", point.config, *point.overrides]
         log = workdir / f"{point.name}.log"
         tell(f"{point.name}: starts; its log is {log}")
-        with open(log, "a") as said:
+        with open(log, "a+") as said:
+            begun = said.tell()  # behind what earlier starts said
             command += ["--workdir", str(workdir / point.name)]
             status, printed = children.run(command, env=os.environ | environment, stderr=said)
+            said.seek(begun)
+            lines = said.read().strip().splitlines()
     finally:
         environments.put(environment)
+    if status < 0:
+        return {"error": f"ended by {signal.Signals(-status).name}; if no one did that, memory may have run out"}
     if status:
-        last = (log.read_text().strip().splitlines() or ["no message"])[-1]
-        return {"error": last.removeprefix("vidrec: ")}
+        return {"error": (lines or ["no message"])[-1].removeprefix("vidrec: ")}
     outcome = json.loads(printed)
     if not outcome["finished"]:
         return {"error": f"stopped at step {outcome['step']}; run the same command again to go on"}
