@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.grid import Claim, Row, Scale, Study, measured_by, point
+from experiments.grid import Claim, Scale, Study, measured_by, point
 from experiments.results import Results
 
 Found = dict[str, dict[int, float]]  # row -> seed -> percent
@@ -13,9 +13,9 @@ Found = dict[str, dict[int, float]]  # row -> seed -> percent
 # One-sided 95 % points of Student's t, by the number of seeds.
 T95 = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
 MOST_SEEDS = max(T95)
-# All seeds are tested on the same 896 toys. Rows that differ in four of them, even all in favour of one, may do so by
-# chance: a sign test at 5 % wants five.
-LEAST = 100 * 4 / 896
+# Points. All seeds are tested on the same 896 toys: to pass a sign test at 5 %, rows must differ in five (0.56),
+# however much the seeds agree.
+LEAST = 0.5
 
 
 class Verdict(NamedTuple):
@@ -23,15 +23,23 @@ class Verdict(NamedTuple):
 
     Attributes:
       claim: it.
-      difference: mean over the seeds of better less worse, in points.
-      spread: half of its 90 % interval, LEAST at least.
+      measure: by which its rows are compared.
+      better, worse: means of the rows over the seeds that have both, in percent.
+      spread: half of the 90 % interval of their difference.
       seeds: how many have both.
     """
 
     claim: Claim
-    difference: float
+    measure: str
+    better: float
+    worse: float
     spread: float
     seeds: int
+
+    @property
+    def difference(self) -> float:
+        """Better less worse, in points."""
+        return self.better - self.worse
 
     @property
     def name(self) -> str:
@@ -44,7 +52,7 @@ class Verdict(NamedTuple):
         """Holds or reversed, where the interval is on one side of 0."""
         if self.seeds < 2:
             return "too few seeds" if self.seeds else "not run yet"
-        if abs(self.difference) <= self.spread:
+        if abs(self.difference) <= self.spread or abs(self.difference) < LEAST:
             return "not separable"
         return "holds" if self.difference > 0 else "reversed"
 
@@ -53,7 +61,7 @@ def values(study: Study, scale: Scale, results: Results, measure: str = "") -> F
     """Of each row and seed the measure, in percent, as far as there are results; "": that of the row."""
     found: Found = {}
     for name, row in study.rows_at(scale).items():
-        one, own = point(study, row, scale, 0), measure or measured_by(study, row, scale)
+        one, own = point(study, row, scale, 0), measure or measured_by(study, scale, row)
         each = {seed: results.measures(one._replace(seed=seed).key) or {} for seed in range(MOST_SEEDS)}
         found[name] = {seed: 100 * measures[own] for seed, measures in each.items() if own in measures}
     return found
@@ -61,25 +69,29 @@ def values(study: Study, scale: Scale, results: Results, measure: str = "") -> F
 
 def verdicts(study: Study, scale: Scale, results: Results) -> Iterator[Verdict]:
     """Of each claim about rows that there are."""
-    found = {measure: values(study, scale, results, measure) for measure in {claim.measure for claim in study.claims}}
+    rows = study.rows_at(scale)
     for claim in study.claims:
-        rows = found[claim.measure]
         if claim.better in rows and claim.worse in rows:
-            yield verdict(claim, rows[claim.better], rows[claim.worse])
+            measure = claim.measure or measured_by(study, scale, rows[claim.better])
+            found = values(study, scale, results, measure)
+            yield verdict(claim, measure, found[claim.better], found[claim.worse])
 
 
-def verdict(claim: Claim, better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
+def verdict(claim: Claim, measure: str, better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
     """What became of a claim, by the seeds that both rows have."""
-    differences = [better[seed] - worse[seed] for seed in better.keys() & worse.keys()]
-    count = len(differences)
-    spread = max(LEAST, T95[count] * np.std(differences, ddof=1) / np.sqrt(count)) if count > 1 else np.inf
-    return Verdict(claim, float(np.mean(differences)) if count else np.nan, float(spread), count)
+    seeds = sorted(better.keys() & worse.keys())
+    count = len(seeds)
+    if not count:
+        return Verdict(claim, measure, np.nan, np.nan, np.inf, 0)
+    one, other = (np.array([row[seed] for seed in seeds]) for row in (better, worse))
+    spread = T95[count] * np.std(one - other, ddof=1) / np.sqrt(count) if count > 1 else np.inf
+    return Verdict(claim, measure, float(np.mean(one)), float(np.mean(other)), float(spread), count)
 
 
 def text(study: Study, scale: Scale, results: Results) -> str:
     """The table beside the paper's, the claims, and what it cost, as Markdown."""
     found, rows = values(study, scale, results), study.rows_at(scale)
-    measure = measured_by(study, Row(""), scale)
+    measure = measured_by(study, scale)
     lines = [f"### {study.title}", "", f"| row | paper | here: {measure}, %, mean ± standard deviation | seeds |"]
     lines.append("| --- | ---: | ---: | ---: |")
     for name, row in rows.items():

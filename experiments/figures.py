@@ -3,7 +3,7 @@
 import io
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.claims import MOST_SEEDS, Verdict, values
-from experiments.grid import Scale, Study, point
+from experiments.grid import Scale, Study, measured_by, point
 from experiments.results import Results
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write
@@ -21,7 +21,8 @@ from vidrec.inspect.panels import Panel, panels, sheet
 from vidrec.inspect.render import confusion_png
 from vidrec.inspect.results import evaluate_recognizer
 
-NAMES, PLOT, LINE = 300, 330, 19  # widths of the names and of the plot, height of a line, in user units
+MARGIN, PLOT, LINE = 200, 330, 19  # least width of the names, width of the plot, height of a line, in user units
+LETTER = 6.6  # width of one in a name, rather more than the mean
 COLOURS = {"holds": PALETTE[0], "reversed": PALETTE[1]}
 GREY = PALETTE[5]
 TO_THE_RIGHT = "videos-64/test/move_right/0000.mp4"  # a disk that moves so, which most looks are at
@@ -81,8 +82,13 @@ def draw(
 
 def drawings(studies: Mapping[str, Study], scale: Scale, results: Results) -> dict[str, str]:
     """File name -> picture of what the results say."""
-    groups = {study.title: list(row_marks(values(study, scale, results))) for study in studies.values()}
-    drawn = {"rows.svg": marks_svg(groups, title="Each row and its seeds", x_label="%")}
+    charts: dict[str, dict[str, list[Mark]]] = defaultdict(dict)
+    for study in studies.values():
+        marks = row_marks(values(study, scale, results))
+        for name, row in study.rows_at(scale).items():
+            if name in marks:
+                charts[f"{measured_by(study, scale, row)}, %"].setdefault(study.title, []).append(marks[name])
+    drawn = {"rows.svg": marks_svg(charts, title="Each row and its seeds")}
     for name, study in studies.items():
         if study.curve and any(curves(study, scale, results).values()):
             drawn[f"{name}.svg"] = curve_svg(study, scale, results)
@@ -100,12 +106,13 @@ def write(path: Path, picture: str | bytes) -> None:
         file.write(as_file(picture).encode() if isinstance(picture, str) else picture)
 
 
-def row_marks(found: Mapping[str, Mapping[int, float]]) -> Iterable[Mark]:
+def row_marks(found: Mapping[str, Mapping[int, float]]) -> dict[str, Mark]:
     """A mark of each row that has results."""
-    for name, seeds in found.items():
-        if seeds:
-            measured = tuple(seeds.values())
-            yield Mark(name, float(np.mean(measured)), points=measured, note=f"{np.mean(measured):.1f}")
+    measured = {name: tuple(seeds.values()) for name, seeds in found.items() if seeds}
+    return {
+        name: Mark(name, float(np.mean(each)), points=each, note=f"{np.mean(each):.1f}")
+        for name, each in measured.items()
+    }
 
 
 def claim_mark(one: Verdict) -> Mark:
@@ -113,49 +120,63 @@ def claim_mark(one: Verdict) -> Mark:
     return Mark(one.name, one.difference, one.spread, colour=COLOURS.get(one.word, GREY), note=one.word)
 
 
-def marks_svg(groups: Mapping[str, Sequence[Mark]], *, title: str, x_label: str, level: float | None = None) -> str:
-    """Draws marks below each other on one axis.
+def marks_svg(charts: Mapping[str, Mapping[str, Sequence[Mark]]], *, title: str, level: float | None = None) -> str:
+    """Draws marks below each other, of each chart on an axis of its own.
 
     Args:
-      groups: heading -> its marks; those without any are left out.
-      title, x_label: texts.
+      charts: label of the axis -> heading -> its marks; what has none is left out.
+      title: text.
       level: where a vertical line stands.
     """
-    shown = {heading: marks for heading, marks in groups.items() if marks}
-    ends = [end for marks in shown.values() for mark in marks for end in _ends(mark)]
+    shown = {label: {of: marks for of, marks in groups.items() if marks} for label, groups in charts.items()}
+    names = [mark.name for groups in shown.values() for marks in groups.values() for mark in marks]
+    left = max([MARGIN, *(12 + LETTER * len(name) for name in names)])
+    y, body = 30.0, []
+    for label, groups in shown.items():
+        if groups:
+            drawn, y = _chart(label, groups, left, y, level)
+            body += drawn
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + PLOT + 110:.0f} {y:.0f}" role="img" '
+        f'font-family="system-ui, sans-serif" font-size="12"><title>{escape(title)}</title>'
+        f'<text y="16" fill="currentColor" font-size="14" font-weight="600">{escape(title)}</text>'
+        f"{''.join(body)}</svg>"
+    )
+
+
+def _chart(
+    label: str, groups: Mapping[str, Sequence[Mark]], left: float, y: float, level: float | None
+) -> tuple[list[str], float]:
+    """The elements of one axis and its marks, which begin at a height; and where they end."""
+    ends = [end for marks in groups.values() for mark in marks for end in _ends(mark)]
     axis = Axis.over([*ends, *([] if level is None else [level])], whole_steps=True)
-    y, lines, body = 30.0, [], []
-    for heading, marks in shown.items():
+    top, lines, body = y + 4, [], []
+    for heading, marks in groups.items():
         y += LINE + 4
         body.append(f'<text y="{y}" fill="currentColor" font-weight="600">{escape(heading)}</text>')
         for mark in marks:
             y += LINE
-            lines.append(_mark(mark, y, lambda value: NAMES + PLOT * axis.place(value)))
-    top, bottom = 34, y + 10
+            lines.append(_mark(mark, y, left, lambda value: left + PLOT * axis.place(value)))
+    bottom = y + 10
     for tick in axis.ticks():
-        x, strong = NAMES + PLOT * axis.place(tick), ".55" if tick == level else ".13"
+        x, strong = left + PLOT * axis.place(tick), ".55" if tick == level else ".13"
         body.append(
             f'<path d="M{x:.1f} {top}V{bottom}" stroke="currentColor" stroke-opacity="{strong}"/>'
             f'<text x="{x:.1f}" y="{bottom + 16}" fill="currentColor" fill-opacity=".7" text-anchor="middle">'
             f"{escape(axis.name(tick))}</text>"
         )
     body.append(
-        f'<text x="{NAMES + PLOT}" y="{bottom + 34}" fill="currentColor" fill-opacity=".7" text-anchor="end">'
-        f"{escape(x_label)}</text>"
+        f'<text x="{left + PLOT:.1f}" y="{bottom + 34}" fill="currentColor" fill-opacity=".7" text-anchor="end">'
+        f"{escape(label)}</text>"
     )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {NAMES + PLOT + 110} {bottom + 42:.0f}" role="img" '
-        f'font-family="system-ui, sans-serif" font-size="12"><title>{escape(title)}</title>'
-        f'<text y="16" fill="currentColor" font-size="14" font-weight="600">{escape(title)}</text>'
-        f"{''.join(body + lines)}</svg>"
-    )
+    return body + lines, bottom + 42
 
 
 def _ends(mark: Mark) -> tuple[float, ...]:
     return (mark.centre - mark.spread, mark.centre + mark.spread, *mark.points)
 
 
-def _mark(mark: Mark, y: float, place: Callable[[float], float]) -> str:
+def _mark(mark: Mark, y: float, left: float, place: Callable[[float], float]) -> str:
     middle, x = y - 4, place(mark.centre)
     low, high = place(mark.centre - mark.spread), place(mark.centre + mark.spread)
     dots = "".join(f'<circle cx="{place(one):.1f}" cy="{middle}" r="4" fill-opacity=".45"/>' for one in mark.points)
@@ -164,9 +185,9 @@ def _mark(mark: Mark, y: float, place: Callable[[float], float]) -> str:
         f'<path d="M{low:.1f} {middle - 1}H{high:.1f}v2H{low:.1f}Z"/><circle cx="{x:.1f}" cy="{middle}" r="4.5"/>'
     )
     return (
-        f'<text x="{NAMES - 12}" y="{y}" fill="currentColor" text-anchor="end">{escape(mark.name)}</text>'
+        f'<text x="{left - 12:.1f}" y="{y}" fill="currentColor" text-anchor="end">{escape(mark.name)}</text>'
         f'<g fill="{mark.colour}">{dots}{centre or interval}</g>'
-        f'<text x="{NAMES + PLOT + 12}" y="{y}" fill="currentColor" fill-opacity=".7">{escape(mark.note)}</text>'
+        f'<text x="{left + PLOT + 12:.1f}" y="{y}" fill="currentColor" fill-opacity=".7">{escape(mark.note)}</text>'
     )
 
 

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from experiments.results import Measures, Results, rounded
 from experiments.training import train_small
 from vidrec import config as configuration
+from vidrec.cli.shared import tell
 from vidrec.data.convert import convert
 from vidrec.data.manifest import FILE_NAME
 from vidrec.data.records import TFRecordSource
@@ -222,39 +222,50 @@ def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
     args = row.args if not scale.size or row.toy is None else row.toy
     spec = f"{study.recipe}:{','.join(filter(None, ('toy' if scale.size else study.dataset, args)))}"
     overrides = (*study.overrides, *scale.overrides, *row.overrides) if scale.size else ()
-    config = configuration.load(spec, overrides, model_fields=model_fields, task_fields=task_fields)
+    config = loaded(spec, overrides)
     own = [f"--config.train.init={scale.init.format(model=config.model.name)}"] if scale.init else []
     if scale.size and study.longer != 1:
         own.append(f"--config.train.steps={study.longer * config.train.steps}")
     if "image_size" in config.model:  # of a transformer, whose patches have places
         own.append(f"--config.model.image_size={config.data.image_size}")
-    config = configuration.load(spec, (*overrides, *own), model_fields=model_fields, task_fields=task_fields)
+    config = loaded(spec, (*overrides, *own))
     videos = study.videos.name if scale.size else Path(scale.records or config.data.records).name
     return Point(spec, config, videos, seed)
 
 
-def measured_by(study: Study, row: Row, scale: Scale) -> str:
-    """The measure by which a row is compared; only toys have mirrored pairs."""
-    return row.measure or ("top1" if study.measure == "pairs" and not scale.size else study.measure)
+@functools.cache
+def loaded(spec: str, overrides: tuple[str, ...]) -> FrozenConfigDict:
+    """A recipe, completed."""
+    return configuration.load(spec, overrides, model_fields=model_fields, task_fields=task_fields)
+
+
+def measured_by(study: Study, scale: Scale, row: Row | None = None) -> str:
+    """The measure by which a study's rows are compared, or one of them; only toys have mirrored pairs."""
+    own = row.measure if row else ""
+    return own or ("top1" if study.measure == "pairs" and not scale.size else study.measure)
 
 
 def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> None:
     """Runs the points of a study that have no result yet, or none for its measure, and that no other process is at."""
+    left = 0
     for name, row in study.rows_at(scale).items():
-        measure = measured_by(study, row, scale)
+        measure = measured_by(study, scale, row)
         for seed in seeds:
             one = point(study, row, scale, seed)
             made_of = {} if scale.size else digests(one, scale)
             if not results.lacks(one.key, measure, made_of):
                 continue
-            print(f"\n{study.title}: {name}, seed {seed} ({one.spec})", file=sys.stderr, flush=True)
+            tell(f"\n{study.title}: {name}, seed {seed} ({one.spec})")
             start = time.monotonic()
             try:
                 measures = study.ask(trained(study, one, scale, out))
             except BusyError:
-                print("another process is at it", file=sys.stderr, flush=True)
+                tell("another process is at it")
+                left += 1
                 continue
             results.add(one.key, measures, time.monotonic() - start, recipe=one.spec, seed=seed, **made_of)
+    if left:
+        tell(f"\n{study.title}: trainings left to another process: {left}; when it has ended, --table has them, too")
 
 
 def trained(study: Study, one: Point, scale: Scale, out: Path, runs: str = "runs") -> Path:
@@ -341,7 +352,7 @@ def again(
                 if not results.is_of_here(one.key):
                     yield one.key, None
                     continue
-                print(f"\n{study.title}: {name}, seed {one.seed} once more", file=sys.stderr, flush=True)
+                tell(f"\n{study.title}: {name}, seed {one.seed} once more")
                 shutil.rmtree(out / "again" / one.key, ignore_errors=True)
                 now = rounded(study.ask(trained(study, one, scale, out, "again")))
                 yield (

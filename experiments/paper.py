@@ -10,7 +10,6 @@ Stopped and started again, it goes on where it was; the same command in two proc
 """
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from experiments.claims import MOST_SEEDS, text
 from experiments.figures import Look, draw
 from experiments.grid import SCALES, Scale, Study, again, check_weights, run
 from experiments.results import Results
-from vidrec.errors import VidrecError
+from vidrec.cli.shared import status_of
 
 
 def main(
@@ -78,7 +77,9 @@ def main(
     if of_toys := [name for name in args.study or () if name not in there]:
         parser.error(f"--study {of_toys[0]} is of toys alone: take --scale cpu or gpu")
     chosen = {name: there[name] for name in args.study or there}
-    try:
+
+    def do() -> int:
+        """What is asked for."""
         check_weights(chosen.values(), scale)
         if args.figures:
             draw(studies, looks, scale, results, out, folder)
@@ -89,13 +90,9 @@ def main(
             if not args.table:
                 run(study, scale, seeds, results, out)
             print(text(study, scale, results), flush=True)
-    except VidrecError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+        return 0
+
+    return status_of(do)
 
 
 def repeat(studies: Iterable[Study], scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> int:
@@ -107,6 +104,6 @@ def repeat(studies: Iterable[Study], scale: Scale, seeds: Sequence[int], results
             continue
         count, differ = count + 1, differ + bool(other)
         print(f"{key}: {'; '.join(other) or 'the same numbers'}", flush=True)
-    left = f"; {elsewhere} are of another kind of machine and were left" if elsewhere else ""
+    left = f"; {elsewhere} are of another kind of machine or JAX and were left" if elsewhere else ""
     print(f"{count} points run again, {differ} came to other numbers{left}.")
     return int(differ > 0 or not count)

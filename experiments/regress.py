@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import experiments
-from experiments.claims import Verdict, values, verdicts
+from experiments.claims import Verdict, verdicts
 from experiments.direcformer.run import forward_records
 from experiments.figures import claim_mark, marks_svg, write
-from experiments.grid import SCALES, Study, measured_by, point, run, trained
+from experiments.grid import SCALES, Study, point, run, trained
 from experiments.results import Results
+from vidrec.cli.shared import status_of
 from vidrec.data.pool import usable_cores
 from vidrec.demo import make_records, scores, train_network
-from vidrec.errors import VidrecError
 from vidrec.inspect.run_folder import read_run
 
 PAPERS = {"ttsn": "TTSN", "direcformer": "DirecFormer", "stm": "STM", "tefe": "TEFE", "tcm": "TCM-Net"}
@@ -136,20 +136,19 @@ def found_out(full: bool, out: Path) -> list[Line]:
     return [
         Line(
             f"{PAPERS[paper]}, {study.title}: {one.name}",
-            f"{one.claim.measure or study.measure}: the first is better, beyond the 90 % interval of the difference",
-            " against ".join(mean(found[name]) for name in one.claim[:2]),
+            f"{one.measure}: the first is better, beyond the 90 % interval of the difference",
+            f"{one.better:.1f} against {one.worse:.1f}" if one.seeds else "-",
             one.seeds,
             one.word,
             ours=study.ours,
         )
-        for paper, study, results, tested in tests_of_claims()
+        for paper, study, tested in tests_of_claims()
         for one in tested
-        for found in [values(study, scale, results, one.claim.measure)]
     ]
 
 
-def tests_of_claims() -> Iterator[tuple[str, Study, Results, list[Verdict]]]:
-    """Of each study the paper, itself, the results it is among, and its claims.
+def tests_of_claims() -> Iterator[tuple[str, Study, list[Verdict]]]:
+    """Of each study the paper, itself, and its claims.
 
     A claim about two trainings that another study made before is left out.
     """
@@ -160,37 +159,29 @@ def tests_of_claims() -> Iterator[tuple[str, Study, Results, list[Verdict]]]:
         for study in studies_of(paper).values():
             tested = []
             for one in verdicts(study, scale, results):
-                rows = [study.rows[row] for row in one.claim[:2]]
-                what = tuple(
-                    (point(study, row, scale, 0).key, one.claim.measure or measured_by(study, row, scale))
-                    for row in rows
-                )
+                what = (one.measure, *(point(study, study.rows[row], scale, 0).key for row in one.claim[:2]))
                 if what not in seen:
                     seen.add(what)
                     tested.append(one)
-            yield paper, study, results, tested
+            yield paper, study, tested
 
 
 def figure() -> str:
     """All claims that have seeds enough: differences of their rows, with intervals."""
     groups = {
         f"{PAPERS[paper]}, {study.title}{' (ours)' * study.ours}": [claim_mark(one) for one in tested if one.seeds > 1]
-        for paper, study, _, tested in tests_of_claims()
+        for paper, study, tested in tests_of_claims()
     }
-    return marks_svg(
-        groups, title="What the papers claim, and what we ask, on toy videos",
-        x_label="difference in points, with its 90 % interval", level=0.0,
-    )  # fmt: skip
+    title = "What the papers claim, and what we ask, on toy videos"
+    return marks_svg({"difference in points, with its 90 % interval": groups}, title=title, level=0.0)
 
 
 def summary() -> str:
     """The papers' claims, by what became of them, as Markdown."""
     cells: dict[str, dict[str, list[str]]] = {paper: defaultdict(list) for paper in PAPERS}
-    for paper, study, _, tested in tests_of_claims():
+    for paper, study, tested in tests_of_claims():
         for one in tested if not study.ours else ():
-            measure = one.claim.measure or study.measure
-            notes = [measure] * (measure not in ("pairs", one.claim.measure)) + ["longer"] * (study.longer != 1)
-            told = f" ({', '.join(notes)})" if notes else ""
+            told = "" if one.measure in ("pairs", one.claim.measure) else f" ({one.measure})"
             cells[paper][one.word].append(f"{one.name}{told}: {one.difference:+.1f}")
     lines = ["| paper | holds | reversed | not separable |", "| --- | --- | --- | --- |"]
     for paper, by in cells.items():
@@ -209,11 +200,6 @@ def studies_of(paper: str) -> dict[str, Study]:
 def folder_of(paper: str) -> Path:
     """Where a paper's results stand."""
     return Path(*experiments.__path__) / paper
-
-
-def mean(measured: dict[int, float]) -> str:
-    """Of the seeds, as text."""
-    return f"{sum(measured.values()) / len(measured):.1f}" if measured else "-"
 
 
 def word(holds: bool) -> str:
@@ -263,15 +249,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         write(Path(*experiments.__path__) / "claims.svg", figure())
         return 0
     out = args.out or Path("runs/papers")
-    try:
+
+    def judge() -> int:
+        """Prints the table; fails where a certain claim does not hold."""
         lines = [*certain(out / "regress"), *found_out(args.full, out)]
-    except VidrecError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    print(json.dumps([one._asdict() for one in lines]) if args.json else table(lines))
-    return int(any(one.certain and one.holds != word(True) for one in lines))
+        print(json.dumps([one._asdict() for one in lines]) if args.json else table(lines))
+        return int(any(one.certain and one.holds != word(True) for one in lines))
+
+    return status_of(judge)
 
 
 if __name__ == "__main__":

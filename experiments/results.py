@@ -29,8 +29,8 @@ class Results:
         return self._points[key]["measures"] if key in self._points else None
 
     def is_of_here(self, key: str) -> bool:
-        """Whether a point was run, and on this kind of machine."""
-        return key in self._points and self._points[key]["machine"] == machine()
+        """Whether a point was run, and on this kind of machine with this JAX, where numbers are the same again."""
+        return key in self._points and self._points[key].items() >= of_here().items()
 
     def lacks(self, key: str, measure: str, made_of: Mapping[str, str]) -> bool:
         """Whether a point has no result for a measure yet; what other processes wrote counts.
@@ -50,7 +50,7 @@ class Results:
         return measure not in line["measures"]
 
     def add(self, key: str, measures: Measures, seconds: float, **facts: Any) -> None:
-        """Writes one more, or more measures of one: beside those that others wrote, in place of another machine's.
+        """Writes one more, or more measures of one: beside those that others wrote, in place of those from elsewhere.
 
         Args:
           key: the point's.
@@ -62,7 +62,7 @@ class Results:
             self._points = self._read()
             before = self._points[key] if self.is_of_here(key) else {"measures": {}, "seconds": 0}
             self._points[key] = {
-                "point": key, **facts, "machine": machine(), "jax": jax.__version__,
+                "point": key, **facts, **of_here(),
                 "seconds": round(before["seconds"] + seconds), "measures": before["measures"] | rounded(measures),
             }  # fmt: skip
             with atomic_write(self._path) as file:
@@ -74,7 +74,8 @@ class Results:
         for line in (self._points[key] for key in dict.fromkeys(keys) if key in self._points):
             of[f"{line['machine']}, JAX {line['jax']}"].append(line["seconds"])
         return "".join(
-            f"{len(seconds)} trainings in {sum(seconds) / 60:.0f} minutes ({where}).\n" for where, seconds in of.items()
+            f"{len(seconds)} training{'s' * (len(seconds) != 1)} in {sum(seconds) / 60:.0f} minutes ({where}).\n"
+            for where, seconds in of.items()
         )
 
     def _read(self) -> dict[str, dict[str, Any]]:
@@ -82,8 +83,13 @@ class Results:
         return {one["point"]: one for one in map(json.loads, lines)}
 
 
+def of_here() -> dict[str, str]:
+    """What numbers depend on beside the recipe."""
+    return {"machine": machine(), "jax": jax.__version__}
+
+
 def machine() -> str:
-    """The kind of machine, on which alone numbers are the same again: JAX's name of the device, of a CPU its own."""
+    """The kind of machine: JAX's name of the device, of a CPU its own."""
     if jax.default_backend() != "cpu":
         return jax.local_devices()[0].device_kind
     info = Path("/proc/cpuinfo")

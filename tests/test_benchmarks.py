@@ -224,7 +224,7 @@ def test_scaling_that_cannot_be_compiled_replaces_nothing(tmp_path, monkeypatch,
     assert not list(tmp_path.iterdir())
     said = capsys.readouterr()
     assert "| v5e:4x4 | 8 | no: the compiler is not installed |" in said.out
-    assert "error: the table of weak scaling is not written: the compiler is not installed" in said.err
+    assert "vidrec: the table of weak scaling is not written: the compiler is not installed" in said.err
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])

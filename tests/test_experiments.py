@@ -1,5 +1,6 @@
 """The papers' tables at toy scale: what is run, what is kept, and when a claim is said to hold."""
 
+import functools
 import json
 import xml.etree.ElementTree as ET
 
@@ -14,10 +15,12 @@ from experiments.figures import Look, Mark
 from experiments.grid import SCALES, Claim, Row, Study, Videos
 from experiments.results import Results
 from tests.configs.recipes import network
-from vidrec.config import base, sweep
+from vidrec.config import base, fingerprint
 from vidrec.errors import UsageError, VidrecError
 from vidrec.eval.predict import load
+from vidrec.files import alone
 from vidrec.interop.torch import to_torch
+from vidrec.launch.sweep import points
 from vidrec.train.checkpoint import Checkpoints
 from vidrec.train.state import initial_variables
 
@@ -26,7 +29,7 @@ STUDIES = [(paper, name) for paper in regress.PAPERS for name in regress.studies
 
 
 def verdict(a, b):
-    return claims.verdict(Claim("a", "b"), dict(enumerate(a)), dict(enumerate(b)))
+    return claims.verdict(Claim("a", "b"), "pairs", dict(enumerate(a)), dict(enumerate(b)))
 
 
 @pytest.mark.parametrize(
@@ -67,8 +70,13 @@ def test_every_row_is_a_recipe_at_every_scale(paper, name):
     rows = study.rows_at(SCALES["paper"]).values()
     assert len({(row.args, row.measure) for row in rows}) == len(rows)
     assert {row for claim in study.claims for row in claim[:2]} <= study.rows.keys()
-    args = {arg for args in sweep(study.recipe).values() for arg in args}
-    assert any(arg.startswith(study.dataset) for arg in args)
+    if not study.ours:
+        assert {fingerprint(grid.point(study, row, SCALES["paper"], 0).config) for row in rows} <= swept(study.recipe)
+
+
+@functools.cache
+def swept(recipe):
+    return {one.fingerprint for one in points(recipe)}
 
 
 @pytest.mark.parametrize("scale", ["cpu", "gpu"])
@@ -100,7 +108,7 @@ def test_results_are_kept_and_found_again(tmp_path):
         assert found.measures(other.key) is None
     table = claims.text(STM, SCALES["cpu"], found)
     assert "| STM | 49.2 | 75.0 | 1 |" in table
-    assert table.endswith(f"1 trainings in 2 minutes ({results.machine()}, JAX {jax.__version__}).\n")
+    assert table.endswith(f"1 training in 2 minutes ({results.machine()}, JAX {jax.__version__}).\n")
 
 
 def test_what_another_process_wrote_stays(tmp_path):
@@ -122,7 +130,7 @@ def test_measures_of_two_kinds_of_machine_are_not_mixed(tmp_path, monkeypatch):
     found.add(STM_POINTS[1].key, {"top1": 0.25}, 1)
     monkeypatch.undo()
     found.add(STM_POINTS[2].key, {"top1": 0.25}, 1)
-    assert found.cost(one.key for one in STM_POINTS).count("trainings in") == 2  # the reader is told
+    assert found.cost(one.key for one in STM_POINTS).count(" minutes (") == 2  # the reader is told
 
 
 def test_other_records_and_weights_of_the_same_name_are_refused(tmp_path, records):
@@ -194,7 +202,7 @@ def test_options_without_effect_are_refused(argv, named, tmp_path, capsys):
 
 def test_a_claim_is_counted_once():
     """Of two studies that have the same two trainings, the first tests them."""
-    tested = [(study.title, one.claim) for _, study, _, found in regress.tests_of_claims() for one in found]
+    tested = [(study.title, one.claim) for _, study, found in regress.tests_of_claims() for one in found]
     assert ("Table VIII: parts", Claim("TCM", "TSM")) in tested
     assert not [title for title, claim in tested if claim == Claim("TSM + TCM", "TSM")]
 
@@ -227,7 +235,7 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
 
     def command(*argv: str, given: tuple[str, ...] = ("--seeds", "1", *out)) -> tuple[int, str, str]:
         looks = (Look("confusion.png", "one", ("TSN",), "confusion"),)
-        status = paper.main({"one": study}, tmp_path, looks, [*given, *argv])
+        status = paper.main({"one": study}, tmp_path, looks, argv=[*given, *argv])
         return status, *capsys.readouterr()
 
     status, table, told = command()
@@ -249,7 +257,7 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     status, told, _ = command("--again")
     assert status == 1
     assert "0 points run again" in told
-    assert "1 are of another kind of machine and were left" in told
+    assert "1 are of another kind of machine or JAX and were left" in told
     assert command("--table", given=())[:2] == (
         0,
         claims.text(study, SCALES["cpu"], Results(tmp_path / "results.jsonl")) + "\n",
@@ -258,6 +266,47 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     with Image.open(tmp_path / "confusion.png") as picture:
         assert min(picture.size) > 100
     assert [text.text for text in ET.parse(tmp_path / "rows.svg").iter(SVG + "text")].count("TSN") == 1
+
+
+def test_what_another_process_is_at_is_left_to_it(records, tmp_path, capsys):
+    study = STM._replace(
+        rows={"TSN": STM.rows["TSN"]}, claims=(), overrides=("--config.train.batch_size=8",),
+        videos=Videos("squares", lambda out, size: records),
+    )  # fmt: skip
+    one = grid.point(study, study.rows["TSN"], SCALES["cpu"], 0)
+    found = Results(tmp_path / "results.jsonl")
+    with alone(tmp_path / "out" / "runs" / one.key, wait=False):
+        grid.run(study, SCALES["cpu"], [0], found, tmp_path / "out")
+    assert found.measures(one.key) is None
+    told = capsys.readouterr().err
+    assert "another process is at it" in told
+    assert "trainings left to another process: 1" in told
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_regress_fails_where_what_is_certain_does_not_hold(holds, monkeypatch, tmp_path, capsys):
+    """Trainings are those of another test."""
+    certain = regress.Line("one", "90 %", "95 %", 1, regress.word(holds), certain=True)
+    monkeypatch.setattr(regress, "certain", lambda out: [certain])
+    assert regress.main(["--out", str(tmp_path), "--json"]) == (0 if holds else 1)
+    first, *found_out = json.loads(capsys.readouterr().out)
+    assert first == certain._asdict()
+    tested = [one for _, _, tested in regress.tests_of_claims() for one in tested]
+    assert [(one["seeds"], one["holds"]) for one in found_out] == [(one.seeds, one.word) for one in tested]
+    assert regress.main(["--out", str(tmp_path)]) == (0 if holds else 1)
+    head, _, row, *others = capsys.readouterr().out.splitlines()
+    assert head.startswith("| claim | stated beforehand |")
+    assert row == f"| one | 90 % | 95 % | 1 | {regress.word(holds)} |"
+    assert len(others) == len(found_out) + 2
+    papers = [one for one in found_out if not one["ours"] and one["seeds"] > 1]
+    assert f"The papers' claims: of {len(papers)} tested" in others[-1]
+    assert f"chance alone would give about {len(papers) / 10:.0f} of" in others[-1]
+
+
+def test_summary_and_figure_take_no_other_option(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        regress.main(["--summary", "--json"])
+    assert "leave the other options out" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -274,7 +323,7 @@ def test_what_is_asked_of_a_run(paper_name, name, row, records, tmp_path):
     assert all(0 <= value <= 1 for value in curve.values())
     if name == "tempo":
         others = [curve[f"stride {stride}"] for stride in (2, 3, 5)]
-        assert measures["drop"] == pytest.approx(np.mean(others) - curve["stride 4"])
+        assert measures["change"] == pytest.approx(np.mean(others) - curve["stride 4"])
     else:
         assert measures["online"] == curve["seen 100"]
 
@@ -285,7 +334,7 @@ def test_marks_stand_where_their_values_are():
         "none": [],
         "seeds": [Mark("mean of two", 1.0, points=(0.0, 2.0))],
     }
-    root = ET.fromstring(figures.as_file(figures.marks_svg(groups, title="t", x_label="points", level=0.0)))
+    root = ET.fromstring(figures.as_file(figures.marks_svg({"points": groups}, title="t", level=0.0)))
     texts = [text.text for text in root.iter(SVG + "text")]
     assert {"first", "low", "high", "reversed", "holds", "seeds", "mean of two"} <= set(texts)
     assert "none" not in texts
@@ -293,6 +342,19 @@ def test_marks_stand_where_their_values_are():
     assert low < points[0] < points[1] < high
     assert (points[1] - points[0]) / (high - low) == pytest.approx(2 / 8, abs=0.01)
     assert root.find(SVG + "style") is not None
+
+
+def test_charts_have_an_axis_each_and_room_for_every_name():
+    long = "a name of a row that is as long as the words of both of its modules together"
+    charts = {
+        "pairs, %": {"one": [Mark(long, 90.0), Mark("b", 50.0)]},
+        "change, %": {"two": [Mark("c", 1.0), Mark("d", 2.0)]},
+    }
+    root = ET.fromstring(figures.as_file(figures.marks_svg(charts, title="t")))
+    (start,) = (float(text.attrib["x"]) for text in root.iter(SVG + "text") if text.text == long)
+    assert start > 6 * len(long)  # it ends there
+    high, low, *second = (float(circle.attrib["cx"]) for circle in root.iter(SVG + "circle"))
+    assert (min(second), max(second)) == (pytest.approx(low, abs=30), pytest.approx(high, abs=80))
 
 
 def test_a_curve_is_the_mean_of_the_seeds(tmp_path):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from experiments.benchmarks import tables
-from vidrec.files import atomic_write
-from vidrec.inspect.charts import Point, as_file, curves_svg
+from experiments.figures import write
+from vidrec.inspect.charts import Point, curves_svg
 
 Rows = Sequence[dict[str, str]]
 
@@ -24,8 +24,7 @@ def _beside(table: Path, pictures: dict[str, Callable[[Rows], str]]) -> Iterator
     for name, picture in pictures.items():
         if svg := picture(tables.read(table)):
             path = table.with_name(f"{name}.svg")
-            with atomic_write(path) as file:
-                file.write(as_file(svg).encode())
+            write(path, svg)
             yield path
 
 

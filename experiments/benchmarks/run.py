@@ -25,10 +25,9 @@ from ml_collections import FrozenConfigDict
 from experiments import pod_check
 from experiments.benchmarks import pictures, tables
 from vidrec import config as configuration
-from vidrec.cli.shared import tell
+from vidrec.cli.shared import status_of, tell
 from vidrec.data.clips import ClipSpec
 from vidrec.data.pool import usable_cores
-from vidrec.errors import VidrecError
 from vidrec.inspect import bench_beside, bench_compile, bench_input, bench_predict, bench_step, bench_videos
 from vidrec.models.registry import model_fields
 from vidrec.ops.correlation import bench as bench_correlation
@@ -137,7 +136,7 @@ class Bench:
     def compile(self) -> Iterator[list[Row]]:
         """Seconds until the steps of a network run."""
         for network in self.plan.compiled:
-            for report in self.tried(f"compile {network.recipe}", bench_compile.measure, network.config, say):
+            for report in self.tried(f"compile {network.recipe}", bench_compile.measure, network.config, tell):
                 common = {**network.cells(report), "cache_bytes": report["cache_bytes"]}
                 yield [{**common, **row} for row in report["rows"]]
 
@@ -146,7 +145,7 @@ class Bench:
         for setting in self.plan.correlations:
             rounds = 10 * self.plan.rounds
             what = " ".join(["correlation", *(f"{name}={value}" for name, value in setting.items())])
-            for report in self.tried(what, bench_correlation.measure, **setting, rounds=rounds, progress=say):
+            for report in self.tried(what, bench_correlation.measure, **setting, rounds=rounds, progress=tell):
                 rates = report["ceilings_per_second"]
                 common = {**report["setting"], "rounds": rounds}
                 yield [{**common, **roofline(row, rates)} for row in report["rows"]]
@@ -156,7 +155,7 @@ class Bench:
         for network in self.plan.networks:
             much = {"steps": self.plan.steps, "rounds": self.plan.rounds}
             what = f"step {network.recipe}"
-            for report in self.tried(what, train_beside, network.config, self.torch_python, **much, tell=say):
+            for report in self.tried(what, train_beside, network.config, self.torch_python, **much, tell=tell):
                 common = {**network.cells(report), **self.beside(row["name"] for row in report["rows"]), **much}
                 common |= {name: report[name] for name in ("batch_size", "compile_s", "flops")}
                 rows = [{**common, **row} for row in report["rows"]]
@@ -167,7 +166,7 @@ class Bench:
         """Predictions of clips, of a video file and of a stream's frames."""
         for network in self.plan.networks:
             much = {"rounds": self.plan.rounds}
-            given = {**much, "batch_sizes": self.plan.batches, "tell": say}
+            given = {**much, "batch_sizes": self.plan.batches, "tell": tell}
             what = f"predict {network.recipe}"
             for report in self.tried(what, predict_beside, network.config, self.torch_python, **given):
                 common, beside = {**network.cells(report), **much}, self.beside(row["name"] for row in report["rows"])
@@ -187,7 +186,7 @@ class Bench:
                     workers=workers, clips=self.plan.clips, rounds=self.plan.rounds, batches=10,
                     torch_python=self.torch_python,
                 )  # fmt: skip
-                for report in self.tried(f"input, {workers} processes", bench_input.measure, setting, say):
+                for report in self.tried(f"input, {workers} processes", bench_input.measure, setting, tell):
                     common = {"cores": report["cores"], "decoder": report["decoder"], "rounds": setting.rounds}
                     common |= {"threads": setting.threads, "batch_size": setting.batch_size}
                     common |= self.beside(row["pipeline"] for row in report["rows"])
@@ -278,16 +277,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory of the same GPU
     given = {"quick": args.quick, "torch_python": args.torch_python, "fresh": in_fresh_process}
-    only, failed = args.only or PARTS, 0
-    try:
-        if parts := [part for part in only if part in PARTS]:
-            failed = measure(parts, args.out, **given)
+    only = args.only or PARTS
+
+    def do() -> int:
+        """Runs the parts; fails where one did."""
+        parts = [part for part in only if part in PARTS]
+        failed = measure(parts, args.out, **given) if parts else 0
         if "scaling" in only:
             pod_check.write_scaling(args.out)
-    except VidrecError as error:
-        tell(f"error: {error}")
-        failed += 1
-    return int(failed > 0)
+        return int(failed > 0)
+
+    return status_of(do)
 
 
 if __name__ == "__main__":

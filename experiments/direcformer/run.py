@@ -43,7 +43,7 @@ SPLITS = {"train": 512, "test": 64}  # videos of each
 
 def forward_records(out: Path, size: int, splits: Mapping[str, int] = SPLITS) -> Path:
     """Draws and converts videos of actions that run one way; returns the folder of records."""
-    folder = out / f"forward-{size}-{'-'.join(map(str, splits.values()))}"
+    folder = out / forward_name(size, splits)
     annotations = folder / "annotations.csv"
     if not annotations.exists():
         _draw_forward(folder, size, splits, annotations)
@@ -51,6 +51,11 @@ def forward_records(out: Path, size: int, splits: Mapping[str, int] = SPLITS) ->
     if not (records / FILE_NAME).exists():
         convert("list", folder, annotations, records, name="forward", short_side=0)
     return records
+
+
+def forward_name(size: int, splits: Mapping[str, int] = SPLITS) -> str:
+    """Of the folder of their videos."""
+    return f"forward-{size}-{'-'.join(map(str, splits.values()))}"
 
 
 def _draw_forward(folder: Path, size: int, splits: Mapping[str, int], annotations: Path) -> None:
@@ -107,6 +112,7 @@ STUDIES = {
             "C-C, mean over keys": Row(f"{CC},losses=none,cos_scale=1/keys"),
             "C-C, learning rate 0.001": Row(f"{CC},losses=none", overrides=("--config.optim.lr=0.001",), only="toys"),
             "C-C, learning rate 0.016": Row(f"{CC},losses=none", overrides=("--config.optim.lr=0.016",), only="toys"),
+            "C-S, learning rate 0.001": Row(f"{CS},losses=none", overrides=("--config.optim.lr=0.001",), only="toys"),
         },
         (
             *(
@@ -114,6 +120,7 @@ STUDIES = {
                 for other in ("mean over keys", "learning rate 0.001", "learning rate 0.016")
             ),
             Claim("C-C, mean over keys", "C-S"),
+            Claim("C-C, learning rate 0.001", "C-S, learning rate 0.001"),
         ),
         overrides=LENGTH,
         ours=True,
@@ -185,7 +192,7 @@ LOOKS = (
         "signs",
         ("C-S, none", "C-S, order and maps, of shuffled clips"),
         "order",
-        "forward-64-512-64/test/horiz/0512.mp4",
+        f"{forward_name(64)}/test/{FORWARD[0]}/{SPLITS['train']:04d}.mp4",  # the first of all tests
     ),
 )
 

@@ -13,7 +13,8 @@ from vidrec.inspect.online_results import frames_apart, online_run
 from vidrec.inspect.prepared import open_run
 
 RECIPE = ("configs/stm.py", "ssv1")
-TOY = ("--config.train.steps=300", "--config.model.classifier_init=xavier")
+STEPS, XAVIER = "--config.train.steps=300", "--config.model.classifier_init=xavier"
+TOY = (STEPS, XAVIER)
 
 
 def online(folder: Path) -> Measures:
@@ -39,7 +40,7 @@ STUDIES = {
         overrides=TOY,
     ),
     "fusion": Study(
-        "How the two are put together",
+        "Fusion of the two",
         *RECIPE,
         {"concatenated": Row("fusion=concat", 41.8), "summed": Row("", 49.2)},
         (Claim("summed", "concatenated"),),
@@ -57,21 +58,34 @@ STUDIES = {
         tuple(Claim("STM", other) for other in ("CMM alone", "CSTM alone", "STM, concatenated")),
         overrides=TOY,
         longer=3,
+        ours=True,
     ),
-    "convolutions": Study(
-        "Types of convolution",
+    "start": Study(
+        "What the classifier's weights are drawn from",
         *RECIPE,
         {
-            "CSTM, over time by channel": Row("modules=cstm", 47.7),
-            "CSTM, over time and space by channel": Row("modules=cstm,cstm_conv=channelwise_2d", 42.6),
-            "CSTM, ordinary": Row("modules=cstm,cstm_conv=ordinary", 46.9),
-            "CMM, by channel": Row("modules=cmm", 44.1),
+            f"{name}, {start}": Row(args, overrides=overrides, only="toys")
+            for name, args in (("TSM", "network=tsm"), ("STM", ""))
+            for start, overrides in (("normal", ()), ("xavier", (XAVIER,)))
+        },
+        tuple(Claim(f"{name}, xavier", f"{name}, normal") for name in ("TSM", "STM")),
+        overrides=(STEPS,),
+        ours=True,
+    ),
+    "convolutions": Study(
+        "Type of convolution",
+        *RECIPE,
+        {
+            "CSTM, channel-wise 1D": Row("modules=cstm", 47.7),
+            "CSTM, channel-wise 1D and 2D": Row("modules=cstm,cstm_conv=channelwise_2d", 42.6),
+            "CSTM, ordinary 1D": Row("modules=cstm,cstm_conv=ordinary", 46.9),
+            "CMM, channel-wise": Row("modules=cmm", 44.1),
             "CMM, ordinary": Row("modules=cmm,cmm_conv=ordinary", 43.5),
         },
         (
-            Claim("CSTM, over time by channel", "CSTM, over time and space by channel"),
-            Claim("CSTM, over time by channel", "CSTM, ordinary"),
-            Claim("CMM, by channel", "CMM, ordinary"),
+            Claim("CSTM, channel-wise 1D", "CSTM, channel-wise 1D and 2D"),
+            Claim("CSTM, channel-wise 1D", "CSTM, ordinary 1D"),
+            Claim("CMM, channel-wise", "CMM, ordinary"),
         ),
         overrides=TOY,
     ),
@@ -83,7 +97,7 @@ STUDIES = {
         overrides=TOY,
     ),
     "placement": Study(
-        "The stages whose first block has them",
+        "Placement: in the first block of a stage",
         *RECIPE,
         {
             **{f"stage {n}": Row(f"placement={n}", top1) for n, top1 in ((2, 38.7), (3, 40.6), (4, 41.5), (5, 41.5))},
@@ -123,6 +137,7 @@ STUDIES = {
         ask=online,
         overrides=TOY,
         curve="seen",
+        ours=True,
     ),
 }
 

@@ -9,7 +9,7 @@ from experiments.paper import main
 
 RECIPE = ("configs/tefe.py", "ssv1")
 NONE = "0-0-0-0"
-LENGTH = ("--config.train.steps=300",)
+TOY = ("--config.train.steps=300", "--config.model.classifier_init=xavier")
 
 STUDIES = {
     "modules": Study(
@@ -22,7 +22,7 @@ STUDIES = {
             "TEFE": Row("frames=16", 50.4, ""),
         },
         (Claim("TE alone", "TSN"), Claim("FE alone", "TSN"), Claim("TEFE", "TE alone"), Claim("TEFE", "FE alone")),
-        overrides=LENGTH,
+        overrides=TOY,
     ),
     "placement": Study(
         "Table 5: blocks that have them",
@@ -38,7 +38,7 @@ STUDIES = {
             Claim("TE below, FE above", other)
             for other in ("TE in all", "FE in all but the first", "TE nearly in all", "half and half")
         ),
-        overrides=LENGTH,
+        overrides=TOY,
     ),
     "longer": Study(
         "The same, three times as long",
@@ -49,8 +49,9 @@ STUDIES = {
             "TE below, FE above": Row(""),
         },
         (Claim("TE below, FE above", "FE alone"), Claim("TE below, FE above", "FE in all but the first")),
-        overrides=LENGTH,
+        overrides=TOY,
         longer=3,
+        ours=True,
     ),
 }
 
@@ -60,4 +61,4 @@ LOOKS = (
 )
 
 if __name__ == "__main__":
-    sys.exit(main(STUDIES, Path(__file__).parent, LOOKS))
+    sys.exit(main(STUDIES, Path(__file__).parent, LOOKS, drawn=("*/te/*", "fc")))

@@ -2,13 +2,12 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
 from vidrec.cli import evaluation, looks, machine, networks, pods, records, runs, using
-from vidrec.cli.shared import as_json
-from vidrec.errors import UsageError, VidrecError, did_you_mean
+from vidrec.cli.shared import as_json, status_of
+from vidrec.errors import UsageError, did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("absl", "jax", "orbax", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    try:
+
+    def run() -> int:
+        """Prints the result."""
         if unknown := [arg for arg in rest if not (hasattr(args, "config") and arg.startswith("--config."))]:
             flags = [flag for action in args.parser._actions for flag in action.option_strings]
             raise UsageError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags)}")
@@ -27,18 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, "lead", True):
             print(as_json(result) if args.json else text, flush=True)
         return 0
-    except VidrecError as error:
-        print(f"vidrec: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print(f"vidrec: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("vidrec: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+
+    return status_of(run)
 
 
 def make_parser() -> argparse.ArgumentParser:

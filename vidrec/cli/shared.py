@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from vidrec.errors import UsageError
+from vidrec.errors import UsageError, VidrecError
 
 
 def add_verb(
@@ -69,6 +69,24 @@ def check_local(workdir: str | None) -> None:
     """Raises UsageError if runs are to go to an address."""
     if workdir and "://" in workdir:
         raise UsageError(f"--workdir is {workdir!r}, but must be a folder: mount the bucket, as `vidrec launch` does")
+
+
+def status_of(run: Callable[[], int]) -> int:
+    """What a command returns; of what it raises, told in one sentence, the exit status."""
+    try:
+        return run()
+    except VidrecError as error:
+        tell(f"vidrec: {error}")
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        tell(f"vidrec: {error.filename or 'file system'}: {error.strerror or error}")
+        return 1
+    except KeyboardInterrupt:
+        tell("vidrec: interrupted; run the same command again to go on")
+        return 130
 
 
 def tell(line: str) -> None:

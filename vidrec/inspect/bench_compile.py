@@ -19,6 +19,7 @@ from vidrec import config as configuration
 from vidrec.errors import UsageError, VidrecError
 from vidrec.inspect.bench_beside import Tell, said_by
 from vidrec.inspect.steps import program_for, trace_eval, trace_train
+from vidrec.text import aligned
 from vidrec.train.start import mesh_for
 
 STAGES = ("trace_s", "lower_s", "compile_s")
@@ -113,7 +114,7 @@ def text(report: dict[str, Any]) -> str:
         (
             f"{report['model']}, {report['dtype']}, on {report['devices']} x {report['device']}; "
             f"cache: {report['cache_bytes'] / 1e6:.1f} MB",
-            *(f"{line[0]:<6}{''.join(f'{cell:>17}' for cell in line[1:])}" for line in (head, *rows)),
+            aligned([head, *rows], left=1),
         )
     )
 

@@ -27,6 +27,7 @@ from vidrec.inspect.bench_beside import WARM_UP, Tell
 from vidrec.inspect.flops import matrix_flops
 from vidrec.inspect.steps import class_names
 from vidrec.models.registry import init_options
+from vidrec.text import aligned
 from vidrec.train.start import build_model
 from vidrec.train.state import count_parameters, initial_variables
 
@@ -187,17 +188,16 @@ def seconds(call: Callable[[], Any]) -> float:
 
 def text(report: dict[str, Any]) -> str:
     """The report for people."""
-    lines = [
-        f"{report['model']}, {report['dtype']}, random weights, on {report['device']}",
-        f"{'':<24}{'batch':>7}{'clips/s':>10}{'ms a batch':>12}{'MFU':>8}{'times PyTorch':>15}",
-    ]
+    rows = [("", "batch", "clips/s", "ms a batch", "MFU", "times PyTorch")]
     for row in report["rows"]:
         used = "" if row["mfu"] is None else f"{row['mfu']:.1%}"
         faster = f"{row['times_torch']:.2f}" if "times_torch" in row else ""
-        lines.append(
-            f"{row['name']:<24}{row['batch_size']:>7}{row['clips_per_second']:>10.2f}{row['ms']:>12.1f}{used:>8}"
-            f"{faster:>15}"
-        )
+        speed = f"{row['clips_per_second']:.2f}"
+        rows.append((row["name"], str(row["batch_size"]), speed, f"{row['ms']:.1f}", used, faster))
+    lines = [
+        f"{report['model']}, {report['dtype']}, random weights, on {report['device']}",
+        aligned(rows, left=1),
+    ]
     video, online = report["video"], report["online"]
     kept = f"{online['kept']} computed once" if online["kept"] else "the whole window computed for each"
     if video:
