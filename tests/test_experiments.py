@@ -121,10 +121,12 @@ def test_what_another_process_wrote_stays(tmp_path):
     assert found["STM"] == {0: 50.0, 1: 75.0, 2: 100.0}
 
 
-def test_measures_of_two_kinds_of_machine_are_not_mixed(tmp_path, monkeypatch):
-    found, one = Results(tmp_path / "results.jsonl"), STM_POINTS[0]
+@pytest.mark.parametrize("elsewhere", [{"machine": "another"}, {"jax": "0.0"}])
+def test_measures_of_two_kinds_of_machine_are_not_mixed(elsewhere, tmp_path, monkeypatch):
+    """Nor those of two versions of JAX."""
+    found, one, here = Results(tmp_path / "results.jsonl"), STM_POINTS[0], results.of_here()
     found.add(one.key, {"pairs": 0.5}, 1)
-    monkeypatch.setattr(results, "machine", lambda: "another")
+    monkeypatch.setattr(results, "of_here", lambda: here | elsewhere)
     found.add(one.key, {"top1": 0.25}, 1)
     assert found.measures(one.key) == {"top1": 0.25}
     found.add(STM_POINTS[1].key, {"top1": 0.25}, 1)
