@@ -27,6 +27,7 @@ class Verdict(NamedTuple):
       better, worse: means of the rows over the seeds that have both, in percent.
       spread: half of the 90 % interval of their difference.
       seeds: how many have both.
+      ours: it is a question of ours, which has no side.
     """
 
     claim: Claim
@@ -35,6 +36,7 @@ class Verdict(NamedTuple):
     worse: float
     spread: float
     seeds: int
+    ours: bool = False
 
     @property
     def difference(self) -> float:
@@ -49,12 +51,13 @@ class Verdict(NamedTuple):
 
     @property
     def word(self) -> str:
-        """Holds or reversed, where the interval is on one side of 0."""
+        """What came out, where the interval is on one side of 0."""
         if self.seeds < 2:
             return "too few seeds" if self.seeds else "not run yet"
         if abs(self.difference) <= self.spread or abs(self.difference) < LEAST:
             return "not separable"
-        return "holds" if self.difference > 0 else "reversed"
+        ways = ("first ahead", "second ahead") if self.ours else ("holds", "reversed")
+        return ways[self.difference < 0]
 
 
 def values(study: Study, scale: Scale, results: Results, measure: str = "") -> Found:
@@ -74,7 +77,7 @@ def verdicts(study: Study, scale: Scale, results: Results) -> Iterator[Verdict]:
         if claim.better in rows and claim.worse in rows:
             measure = claim.measure or measured_by(study, scale, rows[claim.better])
             found = values(study, scale, results, measure)
-            yield verdict(claim, measure, found[claim.better], found[claim.worse])
+            yield verdict(claim, measure, found[claim.better], found[claim.worse])._replace(ours=study.ours)
 
 
 def verdict(claim: Claim, measure: str, better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:

@@ -23,7 +23,7 @@ from vidrec.inspect.results import evaluate_recognizer
 
 MARGIN, PLOT, LINE = 200, 330, 19  # least width of the names, width of the plot, height of a line, in user units
 LETTER = 7.2  # width of one in a name, with room for wide ones
-COLOURS = {"holds": PALETTE[0], "reversed": PALETTE[1]}
+COLOURS = {"holds": PALETTE[0], "reversed": PALETTE[1], "first ahead": PALETTE[0], "second ahead": PALETTE[1]}
 GREY = PALETTE[5]
 TO_THE_RIGHT = "videos-64/test/move_right/0000.mp4"  # a disk that moves so, which most looks are at
 

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import experiments
 from experiments.claims import Verdict, verdicts
 from experiments.direcformer.run import forward_records
-from experiments.figures import claim_mark, marks_svg, write
+from experiments.figures import Mark, claim_mark, marks_svg, write
 from experiments.grid import SCALES, Study, point, run, trained
 from experiments.results import Results
 from vidrec.cli.shared import status_of
@@ -167,13 +167,13 @@ def tests_of_claims() -> Iterator[tuple[str, Study, list[Verdict]]]:
 
 
 def figure() -> str:
-    """All claims that have seeds enough: differences of their rows, with intervals."""
-    groups = {
-        f"{PAPERS[paper]}, {study.title}{' (ours)' * study.ours}": [claim_mark(one) for one in tested if one.seeds > 1]
-        for paper, study, tested in tests_of_claims()
-    }
-    title = "What the papers claim, and what we ask, on toy videos"
-    return marks_svg({"difference in points, with its 90 % interval": groups}, title=title, level=0.0)
+    """All claims and questions that have seeds enough: differences of their rows, with intervals."""
+    charts: dict[str, dict[str, list[Mark]]] = {"the papers' claims: difference in points": {}, "questions of ours": {}}
+    claims, ours = charts.values()
+    for paper, study, tested in tests_of_claims():
+        marks = [claim_mark(one) for one in tested if one.seeds > 1]
+        (ours if study.ours else claims)[f"{PAPERS[paper]}, {study.title}"] = marks
+    return marks_svg(charts, title="On toy videos: differences of rows, with 90 % intervals", level=0.0)
 
 
 def summary() -> str:
@@ -215,14 +215,15 @@ def table(lines: Sequence[Line]) -> str:
         rows.append(f"| {claim} | {one.beforehand} | {one.measured} | {one.seeds} | {one.holds} |")
     papers = [one for one in lines if not one.certain and not one.ours]
     ours = [one for one in lines if one.ours]
-    return "\n".join([*rows, "", f"The papers' claims: {counted(papers)}. Questions of ours: {counted(ours)}."])
+    told = f"The papers' claims: {counted(papers, 'holds', 'reversed')}."
+    return "\n".join([*rows, "", f"{told} Questions of ours: {counted(ours, 'first ahead', 'second ahead')}."])
 
 
-def counted(lines: Sequence[Line]) -> str:
+def counted(lines: Sequence[Line], first: str, second: str) -> str:
     """How many came out which way, and how many of them chance would show."""
     tested = [one for one in lines if one.seeds > 1]
     words = Counter(one.holds for one in tested)
-    ways = ", ".join(f"{words[way]} {way}" for way in ("holds", "reversed", "not separable"))
+    ways = ", ".join(f"{words[way]} {way}" for way in (first, second, "not separable"))
     left = f" ({len(lines) - len(tested)} not tested)" if len(tested) < len(lines) else ""
     by_chance = f"where chance alone would give about {len(tested) / 10:.0f} of the first two"
     return f"of {len(tested)} tested at 5 % on either side{left} {ways}, {by_chance}"

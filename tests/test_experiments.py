@@ -312,7 +312,7 @@ def test_summary_and_figure_take_no_other_option(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("paper_name", "name", "row"), [("tcm", "tempo", "TCM"), ("stm", "online", "STM")])
+@pytest.mark.parametrize(("paper_name", "name", "row"), [("tcm", "tempo", "TCM"), ("stm", "online", "STM, Twins")])
 def test_what_is_asked_of_a_run(paper_name, name, row, records, tmp_path):
     """A curve of shares, and what rows are compared by."""
     study = regress.studies_of(paper_name)[name]

@@ -214,7 +214,7 @@ def test_import_into_the_network_of_a_recipe(tmp_path, capsys):
         (("eval", "--workdir", "nowhere"), 2, "no run in nowhere"),
         (("predict", "--workdir", "{run}", "nothing.mp4"), 2, "nothing.mp4 does not exist"),
         (("predict", "--workdir", "{run}", "{empty}"), 2, "holds no video file"),
-        (("eval", "--workdir", "{run}", "--split", "tset"), 2, "by --split to evaluate"),
+        (("eval", "--workdir", "{run}", "--split", "tset"), 2, "name one by --split"),
         (("eval", "--workdir", "{run}", "--spilt", "test"), 2, "did you mean '--split'"),
         (("train", "--config", "configs/none.py", "--workdir", "x"), 2, "no config file"),
         (("verify", "nowhere"), 1, "nowhere"),

@@ -22,20 +22,20 @@ from ml_collections import ConfigDict
 from vidrec.config import from_dict
 
 def sweep():
-    return {{"length": ["steps=1", "steps=2"], "what it is without": ["steps=2,plain", "records=missing"]}}
+    return {{"length": ["steps=1", "steps=2"], "what it is without": ["steps=2,plain", "steps=3,lr=1e30"]}}
 
 def get_config(arg):
     given = dict(part.partition("=")[::2] for part in arg.split(","))
     config = ConfigDict(from_dict(json.loads({config!r})).to_dict())
     config.train.steps = int(given.get("steps", 1))
-    config.data.records = given.get("records", config.data.records)
+    config.optim.update(lr=float(given.get("lr", config.optim.lr)), clip_norm=0.0)
     return config
 """
 
 
 @pytest.fixture
 def recipe(tiny_config, tmp_path):
-    """A recipe with two tables, of which one row stands in both under two names, and one has no records."""
+    """A recipe with two tables, of which one row stands in both under two names, and one cannot learn."""
     path = tmp_path / "recipe.py"
     path.write_text(RECIPE.format(config=tiny_config().to_json()))
     return str(path)
@@ -44,7 +44,7 @@ def recipe(tiny_config, tmp_path):
 def test_rows_that_are_the_same_training_are_trained_once(recipe):
     found = sweep.points(recipe, ("--config.optim.lr=0.5",), seeds=2)
     args = [point.config.partition(":")[2] for point in found]
-    assert args == ["steps=1", "steps=1", "steps=2", "steps=2", "records=missing", "records=missing"]
+    assert args == ["steps=1", "steps=1", "steps=2", "steps=2", "steps=3,lr=1e30", "steps=3,lr=1e30"]
     assert [point.also for point in found] == [(), (), ("steps=2,plain",), ("steps=2,plain",), (), ()]
     assert [point.table for point in found] == ["length"] * 4 + ["what it is without"] * 2
     assert {point.overrides for point in found} == {("--config.optim.lr=0.5", f"--config.seed={n}") for n in (0, 1)}
@@ -53,8 +53,8 @@ def test_rows_that_are_the_same_training_are_trained_once(recipe):
 
 def test_two_trainings_in_one_folder_are_refused(recipe, tmp_path):
     other = tmp_path / "other.py"
-    other.write_text(Path(recipe).read_text().replace('"steps=2,plain"', '"records=Missing"'))
-    with pytest.raises(UsageError, match=r"records=Missing and .*=missing would be trained in one folder"):
+    other.write_text(Path(recipe).read_text().replace('"steps=2,plain"', '"steps=3,LR=1e30"'))
+    with pytest.raises(UsageError, match=r"steps=3,LR=1e30 and .*lr=1e30 would be trained in one folder"):
         sweep.points(str(other))
 
 
@@ -66,15 +66,29 @@ def test_the_list_has_titles_and_what_stands_in_two_tables(recipe, capsys):
         f"  {recipe}:steps=2 --config.seed=0 (and steps=2,plain)",
         "",
         "what it is without",
-        f"  {recipe}:records=missing --config.seed=0",
+        f"  {recipe}:steps=3,lr=1e30 --config.seed=0",
     ]
 
 
 def test_tables_are_named_by_their_beginning(recipe):
     assert [point.name for point in sweep.points(recipe, tables=["what"])] == [
         "steps-2-plain-seed0",
-        "records-missing-seed0",
+        "steps-3-lr-1e30-seed0",
     ]
+
+
+def test_a_slip_in_a_row_is_told_with_the_row(recipe, tmp_path):
+    other = tmp_path / "other.py"
+    other.write_text(Path(recipe).read_text().replace('"steps=1"', '"steps=-1"'))
+    with pytest.raises(UsageError, match=r"table 'length', row 'steps=-1': .*train.steps"):
+        sweep.points(str(other))
+
+
+def test_records_that_are_not_there_are_told_before_anything_starts(recipe, tmp_path, capsys):
+    where = ["--config", recipe, "--workdir", str(tmp_path / "runs"), "--config.data.records=missing"]
+    assert main(["sweep", *where]) == 1
+    assert f"{recipe}:steps=1: record folder missing does not exist" in capsys.readouterr().err
+    assert not any((tmp_path / "runs").iterdir())
 
 
 def test_an_argument_behind_the_recipe_is_refused(recipe):
@@ -93,6 +107,7 @@ def test_an_argument_behind_the_recipe_is_refused(recipe):
         (["--launch", "queued", "--topology", "v5e:4x4", "--list"], "choose one"),
         (["--launch", "queued", "--topology", "h200:8"], "launch queued starts runs on TPUs"),
         (["--launch", "jobset", "--topology", "v5e:4x4", "--workdir", "gs://bucket/runs"], "needs --image"),
+        (["--launch", "slurm", "--topology", "h200:3"], "steps=1: .*batch_size is 8, which the 3 parts"),
         (["--spot"], "--spot say where --launch is"),
         (["--config.train.stps=3"], "did you mean 'steps'"),
     ],
@@ -168,11 +183,11 @@ def test_a_failure_stops_no_other_and_what_is_finished_is_left(recipe, tmp_path,
     command = ["sweep", "--config", recipe, "--workdir", str(workdir), "--table", "what"]
     assert main(command) == 1
     told = capsys.readouterr().err
-    assert f"1 of 2 trainings failed: records-missing-seed0; see {workdir / 'records-missing-seed0.log'}" in told
+    assert f"1 of 2 trainings failed: steps-3-lr-1e30-seed0; see {workdir / 'steps-3-lr-1e30-seed0.log'}" in told
     assert "2 of 2 trainings are to run" in told
     outcomes = json.loads((workdir / "sweep.json").read_text())
     assert outcomes["steps-2-plain-seed0"]["step"] == 2
-    assert "missing" in outcomes["records-missing-seed0"]["error"]
+    assert "the loss of step" in outcomes["steps-3-lr-1e30-seed0"]["error"]
     before = (workdir / "steps-2-plain-seed0.log").read_bytes()
     assert main(command) == 1
     assert (workdir / "steps-2-plain-seed0.log").read_bytes() == before  # not started again
@@ -181,7 +196,7 @@ def test_a_failure_stops_no_other_and_what_is_finished_is_left(recipe, tmp_path,
     title, finished, failed = capsys.readouterr().out.splitlines()
     assert title == "what it is without"
     assert finished.startswith(f"  {recipe}:steps=2,plain --config.seed=0: step 2, ")
-    assert failed == f"  {recipe}:records=missing --config.seed=0"
+    assert failed == f"  {recipe}:steps=3,lr=1e30 --config.seed=0"
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def add_sweep(verbs: Any) -> None:
         verbs, "sweep", _sweep, "train the rows of a recipe's tables, one on each device at a time",
         "--config configs/stm.py --table modules --seeds 3 --workdir runs/stm",
     )  # fmt: skip
-    add_config(parser)
+    add_config(parser, what="FILE of a recipe that has tables: sweep()")
     parser.add_argument("--workdir", help="folder of the runs: one of each row and seed")
     parser.add_argument("--table", action="append", default=[], help="title, or its beginning (default: all); repeats")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each row (default: %(default)s)")

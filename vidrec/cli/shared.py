@@ -30,9 +30,9 @@ def add_verb(
     return parser
 
 
-def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
+def add_config(parser: argparse.ArgumentParser, *, required: bool = True, what: str = "FILE[:arg]") -> None:
     """Adds --config; its single fields are checked when it is loaded."""
-    parser.add_argument("--config", required=required, help="FILE[:arg]; single fields by --config.section.field=value")
+    parser.add_argument("--config", required=required, help=f"{what}; single fields by --config.section.field=value")
 
 
 def add_workdirs(parser: argparse.ArgumentParser, required: bool) -> None:

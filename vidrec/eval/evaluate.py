@@ -175,7 +175,7 @@ def make_evaluator(
     step of make_predict_step, compiled once.
     """
     config = one_view(config)
-    source = open_eval_records(config)
+    source = open_eval_records(config, "--config.data.eval_split")
     return lambda variables: evaluate(model, variables, source, config, mesh, predict=predict).metrics()
 
 

@@ -16,13 +16,16 @@ from queue import SimpleQueue
 from threading import Lock
 from typing import Any, NamedTuple
 
+from ml_collections import FrozenConfigDict
+
 from vidrec import config as configuration
 from vidrec.errors import BusyError, UsageError, VidrecError
 from vidrec.files import alone, write_json
 from vidrec.launch.commands import render
-from vidrec.launch.run import Run, default_name, launch_command
+from vidrec.launch.run import Run, check, default_name, launch_command
 from vidrec.models.registry import model_fields
 from vidrec.train.loop import stop_signals
+from vidrec.train.start import open_eval_records, open_training_records
 from vidrec.train.tasks import task_fields
 
 # What tells a process which devices it sees, and what else it must be told to see one alone.
@@ -81,7 +84,10 @@ def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] 
     for title, args in found.items():
         for arg, seed in product(args if title.startswith(tuple(tables) or "") else (), range(seeds)):
             spec, own = f"{path}:{arg}", (*overrides, f"--config.seed={seed}")
-            config = configuration.load(spec, own, model_fields=model_fields, task_fields=task_fields)
+            try:
+                config = loaded(spec, own)
+            except UsageError as error:
+                raise UsageError(f"table {title!r}, row {arg!r}: {error}") from error
             point = Point(title, spec, own, f"{slug(arg)}-seed{seed}", configuration.fingerprint(config))
             other = folders.setdefault(point.name, point)
             if other.fingerprint != point.fingerprint:
@@ -91,6 +97,11 @@ def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] 
             if first.name != point.name and arg not in first.also:
                 trainings[point.fingerprint] = first._replace(also=(*first.also, arg))
     return list(trainings.values())
+
+
+def loaded(spec: str, overrides: Sequence[str]) -> FrozenConfigDict:
+    """The configuration of a training."""
+    return configuration.load(spec, overrides, model_fields=model_fields, task_fields=task_fields)
 
 
 def slug(arg: str) -> str:
@@ -114,6 +125,10 @@ def launch_commands(todo: Sequence[Point], kind: str, like: Run) -> list[str]:
         workdir = f"{like.workdir.rstrip('/')}/{point.name}"
         run = like._replace(name=name, config=point.config, overrides=point.overrides, workdir=workdir)
         render(kind, run)
+        try:
+            check(run, loaded(point.config, point.overrides))
+        except UsageError as error:
+            raise UsageError(f"{point.config}: {error}") from error
         commands.append(launch_command(kind, run))
     return commands
 
@@ -130,7 +145,8 @@ def run_sweep(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None])
       name of a point -> its fields with {"step", "metrics"}, or with {"error"}.
 
     Raises:
-      BusyError: another sweep is at work in the folder.
+      VidrecError: records of a training are not there, so that none is started. BusyError: another sweep is at work in
+        the folder.
       KeyboardInterrupt: it was asked to stop (SIGTERM, Ctrl-C), and its trainings have saved.
     """
     with alone(workdir, wait=False) as mine:
@@ -143,6 +159,7 @@ def _run(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None]) -> d
     outcomes = read_outcomes(workdir)
     signed = {point.name: json.loads(json.dumps(point._asdict())) for point in todo}
     left = [point for point in todo if not is_finished(point, outcomes)]
+    check_records(left)
     if left:
         tell(f"{len(left)} of {len(todo)} trainings are to run")
         environments: SimpleQueue[dict[str, str]] = SimpleQueue()
@@ -168,6 +185,21 @@ def _run(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None]) -> d
             tell(f"stopped: {ended} of {len(todo)} trainings are finished")
             raise KeyboardInterrupt
     return {point.name: outcomes[point.name] | signed[point.name] for point in todo}
+
+
+def check_records(todo: Sequence[Point]) -> None:
+    """Raises VidrecError where a training would find no records, or not the splits that it wants."""
+    seen = set()
+    for point in todo:
+        config = loaded(point.config, point.overrides)
+        wanted = (config.data.records, config.data.train_split, config.data.eval_split)
+        if wanted not in seen:
+            seen.add(wanted)
+            try:
+                open_training_records(config)
+                open_eval_records(config, "--config.data.eval_split")
+            except VidrecError as error:
+                raise type(error)(f"{point.config}: {error}") from error
 
 
 def read_outcomes(workdir: Path) -> dict[str, dict[str, Any]]:

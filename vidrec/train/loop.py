@@ -99,7 +99,7 @@ def train(
         watchdog = stack.enter_context(Watchdog(config.train.watchdog, hosts.name()))
         with hosts.failing_together():
             source = open_training_records(config)
-            entry = card.describe(config, source, open_eval_records(config))
+            entry = card.describe(config, source, open_eval_records(config, "--config.data.eval_split"))
         entry |= {"hosts": hosts.agree(entry), "debug": how.debug}
         mesh, size = mesh_for(config), config.data.image_size
         drawing = f"drawing {config.model.name} of {config.model.num_frames} frames of {size} x {size} pixels"
@@ -128,6 +128,11 @@ def train(
         ):
             state, position = starting_state(program, config, source, checkpoints)
         step = position["step"]
+        if step > total_steps:
+            raise UsageError(
+                f"{workdir} is at step {step} already, and the training is to end at {total_steps}: let it end at "
+                f"--config.train.steps={step} or later, or choose another --workdir"
+            )
         profile = stack.enter_context(Profile(workdir / "profile", how.profile, step, total_steps))
         log = stack.enter_context(_open_log(workdir, config, step, entry))
         _announce(config, state, source, mesh, step, total_steps)

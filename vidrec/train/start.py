@@ -23,7 +23,7 @@ from vidrec.models.norm import frozen_params
 from vidrec.models.registry import CLASSIFIERS, create_model, model_fields
 from vidrec.ranges import BALANCED, record_folders
 from vidrec.train.checkpoint import Checkpoints, abstract
-from vidrec.train.sharding import at_rest, check_batch, make_mesh
+from vidrec.train.sharding import at_rest, check_batch, is_lead, make_mesh
 from vidrec.train.state import Network, TrainState, initial_variables
 from vidrec.train.tasks import task_fields
 
@@ -40,20 +40,19 @@ def open_training_records(config: FrozenConfigDict) -> TFRecordSource:
     return _open_split(config, config.data.train_split, "--config.data.train_split")
 
 
-def open_eval_records(config: FrozenConfigDict) -> TFRecordSource:
-    """Opens the split to evaluate; raises UsageError if no folder is configured."""
-    choice = "--config.data.eval_split to train, by --split to evaluate"
-    return _open_split(config, config.data.eval_split, choice)
+def open_eval_records(config: FrozenConfigDict, option: str = "--split") -> TFRecordSource:
+    """Opens the split to evaluate; raises UsageError, which names the option, if there is none or no folder."""
+    return _open_split(config, config.data.eval_split, option)
 
 
-def _open_split(config: FrozenConfigDict, split: str, choice: str) -> TFRecordSource:
+def _open_split(config: FrozenConfigDict, split: str, option: str) -> TFRecordSource:
     folders = record_folders(config)
     if not folders:
         raise UsageError("there are no records: set --config.data.records=FOLDER, as written by `vidrec convert`")
     try:
         return open_records(folders, split)
     except NoSplitError as error:
-        raise NoSplitError(f"{error}; choose one by {choice}") from error
+        raise NoSplitError(f"{error}; name one by {option}") from error
 
 
 def with_class_weights(config: FrozenConfigDict, source: TFRecordSource) -> FrozenConfigDict:
@@ -191,12 +190,13 @@ def restore(
         for values in (saved, configuration.to_dict(config))
     )
     changed = configuration.differences(configuration.to_dict(before), configuration.to_dict(now))
-    changed = [line for line in changed if not line.startswith(_MAY_CHANGE)]
-    if changed:
+    if other := [line for line in changed if not line.startswith(_MAY_CHANGE)]:
         raise UsageError(
-            f"{where} holds a run with another configuration ({'; '.join(changed)}); "
+            f"{where} holds a run with another configuration ({'; '.join(other)}); "
             "go on with the old one, or choose another --workdir"
         )
+    if changed and is_lead():
+        logger.info("The run goes on with changes: %s", "; ".join(changed))
     if position["dataset_digest"] != source.digest or classes != list(source.classes):
         raise UsageError(
             f"{where} was trained on other records than {source!r} (their content or classes differ); "
