@@ -128,7 +128,9 @@ STUDIES = {
         "Table 5: frame by frame",
         *RECIPE,
         {
-            "TSM, Twins": Row("network=tsm,twins"),  # the paper's 46.3 is of a TSM that keeps features, on past frames alone
+            "TSM, Twins": Row(
+                "network=tsm,twins"
+            ),  # the paper's 46.3 is of one that keeps features, on past frames alone
             "STM, Twins": Row("twins", 49.7),
             "STM, Twins, the whole video at once": Row("twins", 50.4, measure="top1"),
         },

@@ -126,6 +126,20 @@ def test_another_configuration_is_refused(whole, tiny_config):
         straight(tiny_config(optim__lr=0.1), whole)
 
 
+def test_a_run_is_not_asked_to_end_before_where_it_is(whole, tiny_config):
+    before = (whole / "config.json").read_bytes()
+    with pytest.raises(UsageError, match=r"is at step 8 already, and the training is to end at 4: .*train\.steps=8"):
+        straight(tiny_config(train__steps=4), whole)
+    assert (whole / "config.json").read_bytes() == before
+
+
+def test_what_changes_is_told(whole, tiny_config, tmp_path, caplog):
+    caplog.set_level("INFO")
+    shutil.copytree(whole, tmp_path / "run")
+    assert straight(tiny_config(train__steps=9, eval__batch_size=4), tmp_path / "run").step == 9
+    assert "The run goes on with changes: eval.batch_size: 8 -> 4; train.steps: 8 -> 9" in caplog.messages
+
+
 def test_what_one_configuration_does_not_name_is_the_default(whole, tiny_config):
     config = ConfigDict(tiny_config().to_dict())
     del config.model["bottleneck"]
