@@ -128,9 +128,8 @@ STUDIES = {
         "Table 5: frame by frame",
         *RECIPE,
         {
-            "TSM, Twins": Row(
-                "network=tsm,twins"
-            ),  # the paper's 46.3 is of one that keeps features, on past frames alone
+            # The paper's TSM (46.3) is one that keeps features, on past frames alone.
+            "TSM, Twins": Row("network=tsm,twins"),
             "STM, Twins": Row("twins", 49.7),
             "STM, Twins, the whole video at once": Row("twins", 50.4, measure="top1"),
         },
