@@ -19,7 +19,6 @@ import numpy as np
 from vidrec.ops.correlation.api import IMPLEMENTATIONS, local_correlation, match, unit_length
 from vidrec.ops.correlation.geometry import inside_line
 from vidrec.ops.correlation.select import Case, obstacle, surroundings
-from vidrec.text import aligned
 
 PASSES = ("forward", "forward+backward")
 ROUNDS, WARM_UP = 20, 2
@@ -245,3 +244,12 @@ def text(report: dict[str, Any]) -> str:
     )
     legend = "x: times as fast; floor us: the least that the ceilings allow; binds: which; of it: floor over measured"
     return f"{head}\n{aligned(lines, left=3)}\n{legend}"
+
+
+def aligned(lines: list[tuple[str, ...]], left: int) -> str:
+    """As vidrec.text.aligned: this folder needs nothing of vidrec beside itself."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([*map(str.ljust, line[:left], widths[:left]), *map(str.rjust, line[left:], widths[left:])]).rstrip()
+        for line in lines
+    )

@@ -22,8 +22,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from vidrec.ops.correlation.bench import PASSES, Setting, check, differentiated, draw
-from vidrec.text import aligned
+from vidrec.ops.correlation.bench import PASSES, Setting, aligned, check, differentiated, draw
 
 CHIPS = {"v4": "v4:1x1x1", "v5e": "v5e:1x1", "v5p": "v5p:1x1x1", "v6e": "v6e:1x1", "tpu7x": "tpu7x:1x1x1"}
 KERNELS = ("vidrec_match_forward", "vidrec_match_backward", "vidrec_volume_forward", "vidrec_volume_backward")
