@@ -1,6 +1,8 @@
 """Which claims of the papers hold on toy videos: rows compared over seeds, and the tables of README.md."""
 
+import functools
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +38,7 @@ class Verdict(NamedTuple):
     worse: float
     spread: float
     seeds: int
-    ours: bool = False
+    ours: bool
 
     @property
     def difference(self) -> float:
@@ -73,22 +75,25 @@ def values(study: Study, scale: Scale, results: Results, measure: str = "") -> F
 def verdicts(study: Study, scale: Scale, results: Results) -> Iterator[Verdict]:
     """Of each claim about rows that there are."""
     rows = study.rows_at(scale)
+    found = functools.cache(partial(values, study, scale, results))
     for claim in study.claims:
         if claim.better in rows and claim.worse in rows:
             measure = claim.measure or measured_by(study, scale, rows[claim.better])
-            found = values(study, scale, results, measure)
-            yield verdict(claim, measure, found[claim.better], found[claim.worse])._replace(ours=study.ours)
+            better, worse = (found(measure)[name] for name in (claim.better, claim.worse))
+            yield verdict(claim, measure, better, worse, ours=study.ours)
 
 
-def verdict(claim: Claim, measure: str, better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
+def verdict(
+    claim: Claim, measure: str, better: Mapping[int, float], worse: Mapping[int, float], *, ours: bool = False
+) -> Verdict:
     """What became of a claim, by the seeds that both rows have."""
     seeds = sorted(better.keys() & worse.keys())
     count = len(seeds)
     if not count:
-        return Verdict(claim, measure, np.nan, np.nan, np.inf, 0)
+        return Verdict(claim, measure, np.nan, np.nan, np.inf, 0, ours)
     one, other = (np.array([row[seed] for seed in seeds]) for row in (better, worse))
     spread = T95[count] * np.std(one - other, ddof=1) / np.sqrt(count) if count > 1 else np.inf
-    return Verdict(claim, measure, float(np.mean(one)), float(np.mean(other)), float(spread), count)
+    return Verdict(claim, measure, float(np.mean(one)), float(np.mean(other)), float(spread), count, ours)
 
 
 def text(study: Study, scale: Scale, results: Results) -> str:

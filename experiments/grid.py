@@ -33,6 +33,7 @@ from vidrec.launch.sweep import slug
 from vidrec.models.registry import model_fields
 from vidrec.progress import Progress
 from vidrec.train.checkpoint import Checkpoints
+from vidrec.train.recipe import load_recipe
 from vidrec.train.start import open_training_records
 from vidrec.train.tasks import task_fields
 
@@ -233,10 +234,7 @@ def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
     return Point(spec, config, videos, seed)
 
 
-@functools.cache
-def loaded(spec: str, overrides: tuple[str, ...]) -> FrozenConfigDict:
-    """A recipe, completed."""
-    return configuration.load(spec, overrides, model_fields=model_fields, task_fields=task_fields)
+loaded = functools.cache(load_recipe)  # a table asks for the same recipes again and again
 
 
 def measured_by(study: Study, scale: Scale, row: Row | None = None) -> str:

@@ -17,9 +17,10 @@ from experiments.claims import MOST_SEEDS, text
 from experiments.figures import Look, draw
 from experiments.grid import SCALES, Scale, Study, again, check_weights, run
 from experiments.results import Results
-from vidrec.cli.shared import status_of
+from vidrec.cli.shared import tells_errors
 
 
+@tells_errors
 def main(
     studies: dict[str, Study],
     folder: Path,
@@ -77,22 +78,17 @@ def main(
     if of_toys := [name for name in args.study or () if name not in there]:
         parser.error(f"--study {of_toys[0]} is of toys alone: take --scale cpu or gpu")
     chosen = {name: there[name] for name in args.study or there}
-
-    def do() -> int:
-        """What is asked for."""
-        check_weights(chosen.values(), scale)
-        if args.figures:
-            draw(studies, looks, scale, results, out, folder)
-            return 0
-        if args.again:
-            return repeat(chosen.values(), scale, seeds, results, out)
-        for study in chosen.values():
-            if not args.table:
-                run(study, scale, seeds, results, out)
-            print(text(study, scale, results), flush=True)
+    check_weights(chosen.values(), scale)
+    if args.figures:
+        draw(studies, looks, scale, results, out, folder)
         return 0
-
-    return status_of(do)
+    if args.again:
+        return repeat(chosen.values(), scale, seeds, results, out)
+    for study in chosen.values():
+        if not args.table:
+            run(study, scale, seeds, results, out)
+        print(text(study, scale, results), flush=True)
+    return 0
 
 
 def repeat(studies: Iterable[Study], scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> int:

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks import tables
-from vidrec import config
 from vidrec.cli.shared import tell
 from vidrec.errors import VidrecError
 from vidrec.launch.compile import compile_for
 from vidrec.launch.topology import parse
-from vidrec.models.registry import model_fields
-from vidrec.train.tasks import task_fields
+from vidrec.train.recipe import load_recipe
 
 Point = tuple[str, str, tuple[str, ...], str]  # name, recipe, overrides, topology
 
@@ -59,7 +57,7 @@ HEAD = f"| | {' | '.join(COLUMNS.values())} |\n" + "| --- " * (1 + len(COLUMNS))
 def figures(recipe: str, overrides: tuple[str, ...], topology: str, full: bool) -> list[str]:
     """The cells of one line; of a step that does not fit, why."""
     try:
-        read = config.load(recipe, overrides, model_fields=model_fields, task_fields=task_fields)
+        read = load_recipe(recipe, overrides)
         report = compile_for(
             read, topology, batch=CLIPS * parse(topology).chips, full=full, train_only=True,
             tell=tell,

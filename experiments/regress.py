@@ -30,7 +30,7 @@ from experiments.direcformer.run import forward_records
 from experiments.figures import Mark, claim_mark, marks_svg, write
 from experiments.grid import SCALES, Study, point, run, trained
 from experiments.results import Results
-from vidrec.cli.shared import status_of
+from vidrec.cli.shared import tells_errors
 from vidrec.data.pool import usable_cores
 from vidrec.demo import make_records, scores, train_network
 from vidrec.inspect.run_folder import read_run
@@ -229,6 +229,7 @@ def counted(lines: Sequence[Line], first: str, second: str) -> str:
     return f"of {len(tested)} tested at 5 % on either side{left} {ways}, {by_chance}"
 
 
+@tells_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs, prints the table, returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -250,14 +251,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         write(Path(*experiments.__path__) / "claims.svg", figure())
         return 0
     out = args.out or Path("runs/papers")
-
-    def judge() -> int:
-        """Prints the table; fails where a certain claim does not hold."""
-        lines = [*certain(out / "regress"), *found_out(args.full, out)]
-        print(json.dumps([one._asdict() for one in lines]) if args.json else table(lines))
-        return int(any(one.certain and one.holds != word(True) for one in lines))
-
-    return status_of(judge)
+    lines = [*certain(out / "regress"), *found_out(args.full, out)]
+    print(json.dumps([one._asdict() for one in lines]) if args.json else table(lines))
+    return int(any(one.certain and one.holds != word(True) for one in lines))
 
 
 if __name__ == "__main__":

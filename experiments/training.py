@@ -4,11 +4,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from vidrec.config import completed
 from vidrec.eval.evaluate import make_evaluator
-from vidrec.models.registry import model_fields
 from vidrec.train.loop import train
-from vidrec.train.tasks import task_fields
+from vidrec.train.recipe import complete
 
 
 def train_small(config: ConfigDict, run: Path, records: str | Path, *, seed: int = 0, steps: int | None = None) -> Path:
@@ -27,6 +25,6 @@ def train_small(config: ConfigDict, run: Path, records: str | Path, *, seed: int
     if length:
         config.train.update(steps=length, eval_every=length, checkpoint_every=length)
         config.optim.warmup_steps = min(config.optim.warmup_steps, length // 2)
-    if not train(completed(config, model_fields=model_fields, task_fields=task_fields), run, make_evaluator).finished:
+    if not train(complete(config), run, make_evaluator).finished:
         raise KeyboardInterrupt
     return run

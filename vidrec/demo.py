@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from vidrec.config import base, completed, parse_arg
+from vidrec.config import base, parse_arg
 from vidrec.data.convert import convert
 from vidrec.data.toy import make_toy, toy_pairs
 from vidrec.data.verify import verify
@@ -22,11 +22,10 @@ from vidrec.inspect.results import evaluate_run
 from vidrec.inspect.run_folder import Run, read_run
 from vidrec.inspect.run_report import write_report
 from vidrec.inspect.run_tables import Fact
-from vidrec.models.registry import model_fields
 from vidrec.progress import Progress
 from vidrec.text import aligned
 from vidrec.train.loop import train
-from vidrec.train.tasks import task_fields
+from vidrec.train.recipe import complete
 
 
 class Toy(NamedTuple):
@@ -178,8 +177,7 @@ def train_network(run: Path, network: str, records: Path, *, seed: int = 0, step
     config.seed = seed
     config.train.steps = steps or config.train.steps
     config.data.records = str(records)
-    whole = completed(config, model_fields=model_fields, task_fields=task_fields)
-    if not train(whole, run, make_evaluator).finished:
+    if not train(complete(config), run, make_evaluator).finished:
         raise KeyboardInterrupt
     evaluate_run(run)
 

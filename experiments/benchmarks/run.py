@@ -24,15 +24,13 @@ from ml_collections import FrozenConfigDict
 
 from experiments import pod_check
 from experiments.benchmarks import pictures, tables
-from vidrec import config as configuration
-from vidrec.cli.shared import status_of, tell
+from vidrec.cli.shared import tell, tells_errors
 from vidrec.data.clips import ClipSpec
 from vidrec.data.pool import usable_cores
 from vidrec.inspect import bench_beside, bench_compile, bench_input, bench_predict, bench_step, bench_videos
-from vidrec.models.registry import model_fields
 from vidrec.ops.correlation import bench as bench_correlation
+from vidrec.train.recipe import load_recipe
 from vidrec.train.sharding import make_mesh
-from vidrec.train.tasks import task_fields
 
 Row = dict[str, Any]
 
@@ -47,7 +45,7 @@ class Network(NamedTuple):
     def config(self) -> FrozenConfigDict:
         """The configuration, complete."""
         flags = [f"--config.{override}" for override in self.overrides]
-        return configuration.load(self.recipe, flags, model_fields=model_fields, task_fields=task_fields)
+        return load_recipe(self.recipe, flags)
 
     def cells(self, report: Row) -> Row:
         """The first cells of its rows."""
@@ -260,6 +258,7 @@ def measure(parts: Sequence[str], results: Path, *, quick: bool, torch_python: s
 PARTS = ("correlation", "step", "input", "predict", "compile")
 
 
+@tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures or draws; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -278,16 +277,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory of the same GPU
     given = {"quick": args.quick, "torch_python": args.torch_python, "fresh": in_fresh_process}
     only = args.only or PARTS
-
-    def do() -> int:
-        """Runs the parts; fails where one did."""
-        parts = [part for part in only if part in PARTS]
-        failed = measure(parts, args.out, **given) if parts else 0
-        if "scaling" in only:
-            pod_check.write_scaling(args.out)
-        return int(failed > 0)
-
-    return status_of(do)
+    parts = [part for part in only if part in PARTS]
+    failed = measure(parts, args.out, **given) if parts else 0
+    if "scaling" in only:
+        pod_check.write_scaling(args.out)
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

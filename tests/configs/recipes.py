@@ -3,14 +3,13 @@
 import importlib.util
 from typing import Any
 
-from vidrec.config import load
-from vidrec.models.registry import create_model, model_fields
-from vidrec.train.tasks import task_fields
+from vidrec.models.registry import create_model
+from vidrec.train.recipe import load_recipe
 
 
 def read(path: str, arg: str) -> Any:
     """The configuration of a recipe, the fields of its network and task checked and completed."""
-    return load(f"{path}:{arg}", model_fields=model_fields, task_fields=task_fields)
+    return load_recipe(f"{path}:{arg}")
 
 
 def sweep(path: str) -> dict[str, list[str]]:

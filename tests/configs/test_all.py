@@ -10,13 +10,13 @@ from flax.traverse_util import flatten_dict
 
 from tests.configs.recipes import network, read, sweep
 from vidrec.cli import make_parser
-from vidrec.config import load
 from vidrec.data.clips import ClipSpec
 from vidrec.data.datasets import READERS
 from vidrec.demo import TOYS
-from vidrec.models.registry import clip_shape, list_models, model_fields
+from vidrec.models.registry import clip_shape, list_models
 from vidrec.train.optim import learning_rate, make_optimizer
-from vidrec.train.tasks import make_task, task_fields
+from vidrec.train.recipe import load_recipe
+from vidrec.train.tasks import make_task
 
 FILES = sorted(str(path) for path in Path("configs").glob("*.py") if path.stem != "demo")
 SWEEPS = {file: sweep(file) for file in FILES}
@@ -90,7 +90,7 @@ def test_the_commands_of_a_header_can_be_run(file):
         assert getattr(arguments, "dataset", "list") in READERS
         assert getattr(arguments, "model", None) in (None, *list_models())
         if getattr(arguments, "config", None):
-            load(arguments.config, rest, model_fields=model_fields, task_fields=task_fields)
+            load_recipe(arguments.config, rest)
 
 
 def test_the_demo_s_recipe_names_all_its_networks():

@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-from vidrec import config
-from vidrec.models.registry import model_fields
-from vidrec.train.tasks import task_fields
+from vidrec.train.recipe import load_recipe
 
 SMALL = ("stage_sizes=(1,)", "widths=(4,)", "strides=(2,)", "stem=small", "stem_width=4", "num_frames=2")
 RECIPE = "configs/tsn.py:ucf101"
@@ -16,7 +14,7 @@ def small(*overrides: str):
     flags = [f"--config.model.{field}" for field in SMALL]
     flags += ["--config.data.image_size=8", "--config.data.resize=8", "--config.train.batch_size=2"]
     flags += ["--config.mesh.data=1", *overrides]
-    return config.load(RECIPE, flags, model_fields=model_fields, task_fields=task_fields)
+    return load_recipe(RECIPE, flags)
 
 
 def peer(folder: Path, parameters: int, seconds: float) -> str:

@@ -7,12 +7,11 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from vidrec import cli, config
+from vidrec import cli
 from vidrec.errors import UsageError, VidrecError
 from vidrec.inspect.peaks import Peak
 from vidrec.launch import account, compile, hlo, report, worker
-from vidrec.models.registry import model_fields
-from vidrec.train.tasks import task_fields
+from vidrec.train.recipe import load_recipe
 
 OOM = (
     "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
@@ -21,7 +20,7 @@ OOM = (
 
 
 def recipe(*overrides: str):
-    return config.load("configs/tcm.py:ssv1", overrides, model_fields=model_fields, task_fields=task_fields)
+    return load_recipe("configs/tcm.py:ssv1", overrides)
 
 
 def test_the_recipe_s_batch_or_eight_clips_a_device():

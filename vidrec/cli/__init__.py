@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from vidrec.cli import evaluation, looks, machine, networks, pods, records, runs, using
-from vidrec.cli.shared import as_json, status_of
+from vidrec.cli.shared import as_json, tells_errors
 from vidrec.errors import UsageError, did_you_mean
 
 
+@tells_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns its exit status."""
     parser = make_parser()
@@ -17,19 +18,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("absl", "jax", "orbax", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-
-    def run() -> int:
-        """Prints the result."""
-        if unknown := [arg for arg in rest if not (hasattr(args, "config") and arg.startswith("--config."))]:
-            flags = [flag for action in args.parser._actions for flag in action.option_strings]
-            raise UsageError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags)}")
-        args.overrides = rest
-        result, text = args.run(args)
-        if getattr(args, "lead", True):
-            print(as_json(result) if args.json else text, flush=True)
-        return 0
-
-    return status_of(run)
+    if unknown := [arg for arg in rest if not (hasattr(args, "config") and arg.startswith("--config."))]:
+        flags = [flag for action in args.parser._actions for flag in action.option_strings]
+        raise UsageError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags)}")
+    args.overrides = rest
+    result, text = args.run(args)
+    if getattr(args, "lead", True):
+        print(as_json(result) if args.json else text, flush=True)
+    return 0
 
 
 def make_parser() -> argparse.ArgumentParser:

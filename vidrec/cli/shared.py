@@ -1,6 +1,7 @@
 """What the verbs have in common."""
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -58,11 +59,9 @@ def as_json(value: Any) -> str:
 
 def load_config(args: argparse.Namespace) -> Any:
     """The configuration of --config with its overrides."""
-    from vidrec import config
-    from vidrec.models.registry import model_fields
-    from vidrec.train.tasks import task_fields
+    from vidrec.train.recipe import load_recipe
 
-    return config.load(args.config, args.overrides, model_fields=model_fields, task_fields=task_fields)
+    return load_recipe(args.config, args.overrides)
 
 
 def check_local(workdir: str | None) -> None:
@@ -71,22 +70,28 @@ def check_local(workdir: str | None) -> None:
         raise UsageError(f"--workdir is {workdir!r}, but must be a folder: mount the bucket, as `vidrec launch` does")
 
 
-def status_of(run: Callable[[], int]) -> int:
-    """What a command returns; of what it raises, told in one sentence, the exit status."""
-    try:
-        return run()
-    except VidrecError as error:
-        tell(f"vidrec: {error}")
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        tell(f"vidrec: {error.filename or 'file system'}: {error.strerror or error}")
-        return 1
-    except KeyboardInterrupt:
-        tell("vidrec: interrupted; run the same command again to go on")
-        return 130
+def tells_errors[**P](command: Callable[P, int]) -> Callable[P, int]:
+    """Makes of what a command raises one sentence and its exit status."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        """The command's own exit status, or that of its error."""
+        try:
+            return command(*args, **kwargs)
+        except VidrecError as error:
+            tell(f"vidrec: {error}")
+            return error.exit_code
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except OSError as error:
+            tell(f"vidrec: {error.filename or 'file system'}: {error.strerror or error}")
+            return 1
+        except KeyboardInterrupt:
+            tell("vidrec: interrupted; run the same command again to go on")
+            return 130
+
+    return run
 
 
 def tell(line: str) -> None:

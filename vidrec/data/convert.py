@@ -213,6 +213,7 @@ def _convert_shard(
     shard = task.shard
 
     def payloads() -> Iterator[bytes]:
+        """The records of the videos that can be read; notes the others."""
         for entry in shard.entries:
             path = locate(root, task.found.get(entry.path, entry.path))
             in_records = settings["dataset"].startswith(prepared.PREFIX)

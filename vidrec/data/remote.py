@@ -68,11 +68,7 @@ class RemotePath:
             reason. VidrecError: a package is missing.
         """
         system, path = self._connect()
-
-        def ask(_: list[int]) -> list[Answer]:
-            return [system.cat_file(path)]
-
-        (data,) = self._persist(ask, 1)
+        (data,) = self._persist(lambda _: [system.cat_file(path)], 1)
         return data
 
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -85,6 +81,7 @@ class RemotePath:
         starts, ends = [offset for offset, _ in ranges], [offset + length for offset, length in ranges]
 
         def ask(which: list[int]) -> list[Answer]:
+            """Asks once for some of the parts, by their numbers."""
             paths = [path] * len(which)
             return system.cat_ranges(paths, [starts[i] for i in which], [ends[i] for i in which], on_error="return")
 

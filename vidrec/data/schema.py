@@ -120,12 +120,14 @@ def read(payload: bytes) -> VideoRecord[Span]:
     features = example.parse(payload)
 
     def number(name: str, default: int | None = None) -> int:
+        """A field with one integer."""
         values = features.get(name) or ([] if default is None else [default])
         if len(values) != 1 or not isinstance(values[0], int):
             raise BadExample(f"feature '{name}' should be one integer")
         return values[0]
 
     def text(name: str, default: str | None = None) -> str:
+        """A field with one string."""
         values = features.get(name)
         if not values and default is not None:
             return default

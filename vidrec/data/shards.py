@@ -54,6 +54,7 @@ def open_shard(
     path = directory / shard.file
 
     def is_wanted(index: ShardIndex) -> bool:
+        """Whether an index is of the shard that the manifest names."""
         return describe(index, classes) == (aside.kept(shard) if aside else shard)
 
     known_damaged = aside is not None and aside.names(shard.file)

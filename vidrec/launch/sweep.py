@@ -7,8 +7,9 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import groupby, islice, product
 from operator import itemgetter
 from pathlib import Path
@@ -16,17 +17,14 @@ from queue import SimpleQueue
 from threading import Lock
 from typing import Any, NamedTuple
 
-from ml_collections import FrozenConfigDict
-
 from vidrec import config as configuration
 from vidrec.errors import BusyError, UsageError, VidrecError
 from vidrec.files import alone, write_json
 from vidrec.launch.commands import render
 from vidrec.launch.run import Run, check, default_name, launch_command
-from vidrec.models.registry import model_fields
 from vidrec.train.loop import stop_signals
+from vidrec.train.recipe import load_recipe
 from vidrec.train.start import open_eval_records, open_training_records
-from vidrec.train.tasks import task_fields
 
 # What tells a process which devices it sees, and what else it must be told to see one alone.
 ONE_DEVICE: dict[str, tuple[str, dict[str, str]]] = {
@@ -84,10 +82,8 @@ def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] 
     for title, args in found.items():
         for arg, seed in product(args if title.startswith(tuple(tables) or "") else (), range(seeds)):
             spec, own = f"{path}:{arg}", (*overrides, f"--config.seed={seed}")
-            try:
-                config = loaded(spec, own)
-            except UsageError as error:
-                raise UsageError(f"table {title!r}, row {arg!r}: {error}") from error
+            with about(f"table {title!r}, row {arg!r}"):
+                config = load_recipe(spec, own)
             point = Point(title, spec, own, f"{slug(arg)}-seed{seed}", configuration.fingerprint(config))
             other = folders.setdefault(point.name, point)
             if other.fingerprint != point.fingerprint:
@@ -99,9 +95,15 @@ def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] 
     return list(trainings.values())
 
 
-def loaded(spec: str, overrides: Sequence[str]) -> FrozenConfigDict:
-    """The configuration of a training."""
-    return configuration.load(spec, overrides, model_fields=model_fields, task_fields=task_fields)
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Says first in errors what they are about."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}") from error
+    except VidrecError as error:
+        raise VidrecError(f"{what}: {error}") from error
 
 
 def slug(arg: str) -> str:
@@ -125,10 +127,8 @@ def launch_commands(todo: Sequence[Point], kind: str, like: Run) -> list[str]:
         workdir = f"{like.workdir.rstrip('/')}/{point.name}"
         run = like._replace(name=name, config=point.config, overrides=point.overrides, workdir=workdir)
         render(kind, run)
-        try:
-            check(run, loaded(point.config, point.overrides))
-        except UsageError as error:
-            raise UsageError(f"{point.config}: {error}") from error
+        with about(point.config):
+            check(run, load_recipe(point.config, point.overrides))
         commands.append(launch_command(kind, run))
     return commands
 
@@ -191,15 +191,13 @@ def check_records(todo: Sequence[Point]) -> None:
     """Raises VidrecError where a training would find no records, or not the splits that it wants."""
     seen = set()
     for point in todo:
-        config = loaded(point.config, point.overrides)
+        config = load_recipe(point.config, point.overrides)
         wanted = (config.data.records, config.data.train_split, config.data.eval_split)
         if wanted not in seen:
             seen.add(wanted)
-            try:
+            with about(point.config):
                 open_training_records(config)
                 open_eval_records(config, "--config.data.eval_split")
-            except VidrecError as error:
-                raise type(error)(f"{point.config}: {error}") from error
 
 
 def read_outcomes(workdir: Path) -> dict[str, dict[str, Any]]:

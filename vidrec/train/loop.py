@@ -228,9 +228,8 @@ def stop_signals() -> Iterator[threading.Event]:
         if number == signal.SIGINT:
             if event.is_set():
                 raise KeyboardInterrupt
-            os.write(
-                2, b"\nstopping: what was done is saved first; Ctrl-C again ends at once\n"
-            )  # print may be under way
+            # Not print, which may be under way.
+            os.write(2, b"\nstopping: what was done is saved first; Ctrl-C again ends at once\n")
         event.set()
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
