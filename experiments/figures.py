@@ -194,7 +194,7 @@ def _mark(mark: Mark, y: float, left: float, place: Callable[[float], float]) ->
 def curve_svg(study: Study, scale: Scale, results: Results) -> str:
     """The curves of a study."""
     shown = curves(study, scale, results)
-    return curves_svg(shown, title=study.title, y_label="top-1", x_label=study.curve, y_range=(0, 1))
+    return curves_svg(shown, title=study.title, y_label="top-1", x_label=study.along, y_range=(0, 1))
 
 
 def curves(study: Study, scale: Scale, results: Results) -> dict[str, list[tuple[float, float]]]:

@@ -61,21 +61,24 @@ class Videos(NamedTuple):
     make: Callable[[Path, int], Path]
 
 
-def benchmark_records(out: Path, size: int) -> Path:
+def benchmark_records(out: Path, size: int, train_per_family: int = 512) -> Path:
     """Draws and converts the videos of the benchmark level; returns the folder of records."""
+    videos, records = out / f"videos-{size}", out / f"records-{size}"
     with Progress("drawing videos", 0) as progress:
-        made = make_toy(out / f"videos-{size}", level="benchmark", size=size, progress=progress)
-    records = out / f"records-{size}"
+        made = make_toy(videos, level="benchmark", size=size, train_per_family=train_per_family, progress=progress)
     if not (records / FILE_NAME).exists():  # finished records are not locked: several processes may read them
         with Progress("converting", 0) as progress:
-            convert(
-                "list", out / f"videos-{size}", made["annotations"], records, name="toy", short_side=0,
-                progress=progress,
-            )  # fmt: skip
+            convert("list", videos, made["annotations"], records, name="toy", short_side=0, progress=progress)
     return records
 
 
+def eighth_records(out: Path, size: int) -> Path:
+    """The same with an eighth of the videos to train on, beside all others; those to test on are the same."""
+    return benchmark_records(out / "eighth", size, train_per_family=64)
+
+
 BENCHMARK = Videos("benchmark", benchmark_records)
+EIGHTH = Videos("benchmark-eighth", eighth_records)
 
 
 class Row(NamedTuple):
@@ -126,6 +129,7 @@ class Study(NamedTuple):
       longer: how many times as many steps the toys are trained; if not 1, the study is of toys alone.
       videos: that the toys are trained and tested on.
       curve: measures of `ask` that are drawn as a curve, named so with a number behind, such as "stride".
+      along: what these numbers are, with their unit.
       ours: the claims are not the paper's but questions that we put, before their rows were run all the same.
     """
 
@@ -140,6 +144,7 @@ class Study(NamedTuple):
     longer: int = 1
     videos: Videos = BENCHMARK
     curve: str = ""
+    along: str = ""
     ours: bool = False
 
     def rows_at(self, scale: "Scale") -> dict[str, Row]:

@@ -101,5 +101,5 @@ def repeat(studies: Iterable[Study], scale: Scale, seeds: Sequence[int], results
         count, differ = count + 1, differ + bool(other)
         print(f"{key}: {'; '.join(other) or 'the same numbers'}", flush=True)
     left = f"; {elsewhere} are of another kind of machine or JAX and were left" if elsewhere else ""
-    print(f"{count} points run again, {differ} came to other numbers{left}.")
+    print(f"points run again: {count}, of which {differ} came to other numbers{left}.")
     return int(differ > 0 or not count)

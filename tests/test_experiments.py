@@ -248,7 +248,7 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     assert kept["machine"] == results.machine()
     assert command() == (0, table, "")  # nothing is left to run
     status, told, _ = command("--again")
-    assert (status, told.splitlines()[-1]) == (0, "1 points run again, 0 came to other numbers.")
+    assert (status, told.splitlines()[-1]) == (0, "points run again: 1, of which 0 came to other numbers.")
     kept["measures"]["top1"] += 0.25
     (tmp_path / "results.jsonl").write_text(json.dumps(kept) + "\n")
     status, differing, _ = command("--again")
@@ -258,7 +258,7 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     (tmp_path / "results.jsonl").write_text(json.dumps({**kept, "machine": "another"}) + "\n")
     status, told, _ = command("--again")
     assert status == 1
-    assert "0 points run again" in told
+    assert "points run again: 0" in told
     assert "1 are of another kind of machine or JAX and were left" in told
     assert command("--table", given=())[:2] == (
         0,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.figures import TO_THE_RIGHT, Look
-from experiments.grid import Claim, Row, Study, accuracy
+from experiments.grid import EIGHTH, Claim, Row, Study, accuracy
 from experiments.paper import main
 from experiments.results import Measures
 from vidrec.inspect.online_results import frames_apart, online_run
@@ -58,6 +58,20 @@ STUDIES = {
         tuple(Claim("STM", other) for other in ("CMM alone", "CSTM alone", "STM, concatenated")),
         overrides=TOY,
         longer=3,
+        ours=True,
+    ),
+    "eighth": Study(
+        "The same from an eighth of the videos",
+        *RECIPE,
+        {
+            "CMM alone": Row("modules=cmm", only="toys"),
+            "CSTM alone": Row("modules=cstm", only="toys"),
+            "STM": Row("", only="toys"),
+            "STM, concatenated": Row("fusion=concat", only="toys"),
+        },
+        tuple(Claim("STM", other) for other in ("CMM alone", "CSTM alone", "STM, concatenated")),
+        overrides=TOY,
+        videos=EIGHTH,
         ours=True,
     ),
     "start": Study(
@@ -138,6 +152,7 @@ STUDIES = {
         ask=online,
         overrides=TOY,
         curve="seen",
+        along="seen of the video, %",
         ours=True,
     ),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.figures import TO_THE_RIGHT, Look
-from experiments.grid import Claim, Row, Study
+from experiments.grid import EIGHTH, Claim, Row, Study
 from experiments.paper import main
 from experiments.results import Measures
 from vidrec.inspect.tempo_results import tempo_run
@@ -46,6 +46,20 @@ STUDIES = {
         (Claim("TCM", "TSM"),),
         overrides=LENGTH,
         longer=3,
+        ours=True,
+    ),
+    "eighth": Study(
+        "The same from an eighth of the videos",
+        *RECIPE,
+        {
+            "TSM": Row("parts=none", only="toys"),
+            "MTDM alone": Row("parts=mtdm", only="toys"),
+            "TAM alone": Row("parts=tam", only="toys"),
+            "TCM": Row("", only="toys"),
+        },
+        tuple(Claim("TCM", other) for other in ("TSM", "MTDM alone", "TAM alone")),
+        overrides=LENGTH,
+        videos=EIGHTH,
         ours=True,
     ),
     "backbones": Study(
@@ -108,6 +122,7 @@ STUDIES = {
             f"--config.data.stride={TRAINED}",
         ),
         curve="stride",
+        along="stride in frames",
     ),
 }
 

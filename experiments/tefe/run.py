@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from experiments.figures import TO_THE_RIGHT, Look
-from experiments.grid import Claim, Row, Study
+from experiments.grid import EIGHTH, Claim, Row, Study
 from experiments.paper import main
 
 RECIPE = ("configs/tefe.py", "ssv1")
@@ -51,6 +51,20 @@ STUDIES = {
         (Claim("TE below, FE above", "FE alone"), Claim("TE below, FE above", "FE in all but the first")),
         overrides=TOY,
         longer=3,
+        ours=True,
+    ),
+    "eighth": Study(
+        "The same from an eighth of the videos",
+        *RECIPE,
+        {
+            "TE alone": Row(f"fe={NONE}", only="toys"),
+            "FE alone": Row(f"te={NONE}", only="toys"),
+            "FE in all but the first": Row(f"te={NONE},fe=0-1-1-1", only="toys"),
+            "TEFE": Row("", only="toys"),
+        },
+        tuple(Claim("TEFE", other) for other in ("TE alone", "FE alone", "FE in all but the first")),
+        overrides=TOY,
+        videos=EIGHTH,
         ours=True,
     ),
 }
