@@ -68,8 +68,12 @@ STUDIES = {
             "CSTM alone": Row("modules=cstm", only="toys"),
             "STM": Row("", only="toys"),
             "STM, concatenated": Row("fusion=concat", only="toys"),
+            "STM, Twins": Row("twins", only="toys"),
         },
-        tuple(Claim("STM", other) for other in ("CMM alone", "CSTM alone", "STM, concatenated")),
+        (
+            *(Claim("STM", other) for other in ("CMM alone", "CSTM alone", "STM, concatenated")),
+            Claim("STM, Twins", "STM"),
+        ),
         overrides=TOY,
         videos=EIGHTH,
         ours=True,
