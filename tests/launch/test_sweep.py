@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,10 +72,16 @@ def test_the_list_has_titles_and_what_stands_in_two_tables(recipe, capsys):
 
 
 def test_tables_are_named_by_their_beginning(recipe):
-    assert [point.name for point in sweep.points(recipe, tables=["what"])] == [
-        "steps-2-plain-seed0",
-        "steps-3-lr-1e30-seed0",
-    ]
+    chosen = sweep.points(recipe, tables=["what"])
+    assert [point.config.partition(":")[2] for point in chosen] == ["steps=2,plain", "steps=3,lr=1e30"]
+    assert {point.also for point in chosen} == {()}
+
+
+def test_a_training_has_one_folder_whichever_tables_are_chosen(recipe):
+    everything = {point.fingerprint: point.name for point in sweep.points(recipe, seeds=2)}
+    for table in ("length", "what"):
+        for point in sweep.points(recipe, tables=[table], seeds=2):
+            assert everything[point.fingerprint] == point.name
 
 
 def test_a_slip_in_a_row_is_told_with_the_row(recipe, tmp_path):
@@ -177,6 +184,42 @@ def test_what_an_earlier_start_said_is_no_reason(recipe, tmp_path, monkeypatch):
     assert sweep.run_sweep([one], tmp_path, print)[one.name]["error"].startswith("ended by SIGKILL")
 
 
+def test_a_log_that_cannot_be_written_fails_its_training_alone(recipe, tmp_path, monkeypatch):
+    first, second = sweep.points(recipe, tables=["length"])
+    monkeypatch.setattr(sweep, "one_device_each", lambda: [{}])
+    monkeypatch.setattr(sweep.sys, "executable", "/bin/false")
+    (tmp_path / f"{first.name}.log").mkdir()
+    outcomes = sweep.run_sweep([first, second], tmp_path, print)
+    assert outcomes[first.name]["error"] == f"{tmp_path / first.name}.log: Is a directory"
+    assert outcomes[second.name]["error"] == "no message"
+    assert set(sweep.read_outcomes(tmp_path)) == {first.name, second.name}
+
+
+def test_an_error_of_its_own_starts_nothing_more(recipe, tmp_path, monkeypatch):
+    todo = sweep.points(recipe, seeds=3)
+    monkeypatch.setattr(sweep, "one_device_each", lambda: [{}])
+    monkeypatch.setattr(sweep.sys, "executable", "/bin/false")
+    stopped, stop = threading.Event(), sweep.Children.stop
+    monkeypatch.setattr(sweep.Children, "stop", lambda children: (stop(children), stopped.set()))
+
+    def tell(line):
+        if line.startswith(f"{todo[0].name}: failed"):
+            raise OSError("no room left")
+        if line.startswith(f"{todo[1].name}: starts"):
+            assert stopped.wait(60)
+
+    with pytest.raises(OSError, match="no room left"):
+        sweep.run_sweep(todo, tmp_path, tell)
+    assert {path.stem for path in tmp_path.glob("*.log")} == {point.name for point in todo[:2]}
+
+
+def test_damaged_outcomes_are_told(recipe, tmp_path, capsys):
+    (tmp_path / sweep.OUTCOMES).write_text('{"steps')
+    for more in ([], ["--list"]):
+        assert main(["sweep", "--config", recipe, "--workdir", str(tmp_path), *more]) == 1
+        assert f"{tmp_path / sweep.OUTCOMES} is damaged" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_failure_stops_no_other_and_what_is_finished_is_left(recipe, tmp_path, capsys):
     workdir = tmp_path / "runs"
@@ -186,12 +229,15 @@ def test_a_failure_stops_no_other_and_what_is_finished_is_left(recipe, tmp_path,
     assert f"1 of 2 trainings failed: steps-3-lr-1e30-seed0; see {workdir / 'steps-3-lr-1e30-seed0.log'}" in told
     assert "2 of 2 trainings are to run" in told
     outcomes = json.loads((workdir / "sweep.json").read_text())
-    assert outcomes["steps-2-plain-seed0"]["step"] == 2
+    assert outcomes["steps-2-seed0"]["step"] == 2
     assert "the loss of step" in outcomes["steps-3-lr-1e30-seed0"]["error"]
-    before = (workdir / "steps-2-plain-seed0.log").read_bytes()
+    before = (workdir / "steps-2-seed0.log").read_bytes()
     assert main(command) == 1
-    assert (workdir / "steps-2-plain-seed0.log").read_bytes() == before  # not started again
+    assert (workdir / "steps-2-seed0.log").read_bytes() == before  # not started again
     capsys.readouterr()
+    assert main([*command, "--list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [one.get("step") for one in listed] == [2, None]
     assert main([*command, "--list"]) == 0
     title, finished, failed = capsys.readouterr().out.splitlines()
     assert title == "what it is without"
@@ -217,7 +263,7 @@ def test_asked_to_stop_it_ends_its_trainings(tiny_config, tmp_path):
     _, told = process.communicate()
     assert process.returncode == 130, log.read_text()
     assert "stopped: 0 of 2 trainings are finished" in told
-    assert "run the same command again to go on" in told
+    assert "interrupted; run the same command again" in told
     assert "failed" not in told
     with alone(workdir / "steps-1-seed0", wait=False) as mine:
         assert mine

@@ -108,7 +108,7 @@ def add_sweep(verbs: Any) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> tuple[Any, str]:
-    from vidrec.launch.sweep import launch_commands, listing, points, read_outcomes, run_sweep, table
+    from vidrec.launch.sweep import is_finished, launch_commands, listing, points, read_outcomes, run_sweep, table
 
     if bool(args.launch) != bool(args.topology):
         raise UsageError("--launch and --topology go together: the one says how, the other on what")
@@ -123,7 +123,8 @@ def _sweep(args: argparse.Namespace) -> tuple[Any, str]:
     todo = points(args.config, args.overrides, tables=args.table, seeds=args.seeds)
     if args.list:
         outcomes = read_outcomes(Path(args.workdir)) if args.workdir else {}
-        return [point._asdict() for point in todo], listing(todo, outcomes)
+        listed = [point._asdict() | (outcomes[point.name] if is_finished(point, outcomes) else {}) for point in todo]
+        return listed, listing(todo, outcomes)
     if args.launch:
         commands = launch_commands(todo, args.launch, _run(args, ""))
         return commands, "\n".join(commands)

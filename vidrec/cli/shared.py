@@ -88,7 +88,7 @@ def tells_errors[**P](command: Callable[P, int]) -> Callable[P, int]:
             tell(f"vidrec: {error.filename or 'file system'}: {error.strerror or error}")
             return 1
         except KeyboardInterrupt:
-            tell("vidrec: interrupted; run the same command again to go on")
+            tell("vidrec: interrupted; run the same command again")
             return 130
 
     return run

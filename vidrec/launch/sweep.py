@@ -41,7 +41,7 @@ class Point(NamedTuple):
       table: that it is of; of several, the first.
       config: recipe, as FILE:arg.
       overrides: --config.section.field=value.
-      name: of its folder.
+      name: of its folder, the same whichever tables are chosen.
       fingerprint: of its configuration.
       also: arguments of other rows that are the same training.
     """
@@ -78,20 +78,30 @@ def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] 
         if not any(title.startswith(table) for title in found):
             raise UsageError(f"{path} has no table {table!r}: it has {', '.join(map(repr, found))}")
     trainings: dict[str, Point] = {}
+    names: dict[str, str] = {}  # by fingerprint
     folders: dict[str, Point] = {}
     for title, args in found.items():
-        for arg, seed in product(args if title.startswith(tuple(tables) or "") else (), range(seeds)):
+        chosen = title.startswith(tuple(tables) or "")
+        for arg, seed in product(args, range(seeds)):
             spec, own = f"{path}:{arg}", (*overrides, f"--config.seed={seed}")
-            with about(f"table {title!r}, row {arg!r}"):
+            try:
                 config = load_recipe(spec, own)
-            point = Point(title, spec, own, f"{slug(arg)}-seed{seed}", configuration.fingerprint(config))
-            other = folders.setdefault(point.name, point)
-            if other.fingerprint != point.fingerprint:
-                both = f"{other.config} and {spec}"
-                raise UsageError(f"{both} would be trained in one folder, {point.name}: spell one otherwise")
-            first = trainings.setdefault(point.fingerprint, point)
-            if first.name != point.name and arg not in first.also:
-                trainings[point.fingerprint] = first._replace(also=(*first.also, arg))
+            except UsageError as error:
+                if chosen:
+                    raise UsageError(f"table {title!r}, row {arg!r}: {error}") from error
+                continue
+            fingerprint = configuration.fingerprint(config)
+            name = names.setdefault(fingerprint, f"{slug(arg)}-seed{seed}")
+            point = Point(title, spec, own, name, fingerprint)
+            other = folders.setdefault(name, point)
+            if other.fingerprint != fingerprint:
+                raise UsageError(
+                    f"{other.config} and {spec} would be trained in one folder, {name}: spell one otherwise"
+                )
+            if chosen:
+                first = trainings.setdefault(fingerprint, point)
+                if spec != first.config and arg not in first.also:
+                    trainings[fingerprint] = first._replace(also=(*first.also, arg))
     return list(trainings.values())
 
 
@@ -168,18 +178,23 @@ def _run(todo: Sequence[Point], workdir: Path, tell: Callable[[str], None]) -> d
         children = Children()
         with stop_signals() as stopping, ThreadPoolExecutor(environments.qsize()) as pool:
             running = {pool.submit(_train, point, workdir, environments, children, tell): point for point in left}
-            while running:
-                done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)  # a signal is seen between two waits
-                for point, future in [(running.pop(future), future) for future in done if not future.cancelled()]:
-                    outcome = future.result()
-                    if stopping.is_set() and "error" in outcome:
-                        continue  # it has no outcome yet
-                    outcomes[point.name] = signed[point.name] | outcome
-                    write_json(workdir / OUTCOMES, outcomes)
-                    tell(f"{point.name}: {outcome_text(outcome)}")
-                if stopping.is_set():
-                    running = {future: point for future, point in running.items() if not future.cancel()}
-                    children.stop()
+            try:
+                while running:
+                    done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)  # a signal is seen between waits
+                    for point, future in [(running.pop(future), future) for future in done if not future.cancelled()]:
+                        outcome = future.result()
+                        if stopping.is_set() and "error" in outcome:
+                            continue  # it has no outcome yet
+                        outcomes[point.name] = signed[point.name] | outcome
+                        write_json(workdir / OUTCOMES, outcomes)
+                        tell(f"{point.name}: {outcome_text(outcome)}")
+                    if stopping.is_set():
+                        running = {future: point for future, point in running.items() if not future.cancel()}
+                        children.stop()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                children.stop()
+                raise
         if stopping.is_set():
             ended = sum(is_finished(point, outcomes) for point in todo)
             tell(f"stopped: {ended} of {len(todo)} trainings are finished")
@@ -203,7 +218,12 @@ def check_records(todo: Sequence[Point]) -> None:
 def read_outcomes(workdir: Path) -> dict[str, dict[str, Any]]:
     """What `run_sweep` returned last in a folder, and of what it was stopped in; {} if it never ran."""
     written = workdir / OUTCOMES
-    return json.loads(written.read_text()) if written.exists() else {}
+    try:
+        return json.loads(written.read_text()) if written.exists() else {}
+    except ValueError as error:
+        raise VidrecError(
+            f"{written} is damaged ({error}): move it away; trainings then go on in their folders"
+        ) from error
 
 
 def is_finished(point: Point, outcomes: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -279,6 +299,8 @@ def _train(
             status, printed = children.run(command, env=os.environ | environment, stderr=said)
             said.seek(begun)
             lines = said.read().strip().splitlines()
+    except OSError as error:
+        return {"error": f"{error.filename}: {error.strerror}"}
     finally:
         environments.put(environment)
     if status < 0:
