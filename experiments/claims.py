@@ -15,9 +15,9 @@ Found = dict[str, dict[int, float]]  # row -> seed -> percent
 # One-sided 95 % points of Student's t, by the number of seeds.
 T95 = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
 MOST_SEEDS = max(T95)
-# Points. All seeds are tested on the same 896 toys: to pass a sign test at 5 %, rows must differ in five (0.56),
-# however much the seeds agree.
-LEAST = 0.5
+# Test videos. All seeds are tested on the same ones: to pass a sign test at 5 %, rows must differ in five, however much
+# the seeds agree.
+LEAST = 5
 
 
 class Verdict(NamedTuple):
@@ -29,6 +29,7 @@ class Verdict(NamedTuple):
       better, worse: means of the rows over the seeds that have both, in percent.
       spread: half of the 90 % interval of their difference.
       seeds: how many have both.
+      least: points by which rows must differ.
       ours: it is a question of ours, which has no side.
     """
 
@@ -38,6 +39,7 @@ class Verdict(NamedTuple):
     worse: float
     spread: float
     seeds: int
+    least: float
     ours: bool
 
     @property
@@ -52,11 +54,16 @@ class Verdict(NamedTuple):
         return f"{self.claim.better} > {self.claim.worse}{by}"
 
     @property
+    def name_and_measure(self) -> str:
+        """The same beside claims of other measures: what nothing is said of is `pairs`."""
+        return self.name if self.measure in ("pairs", self.claim.measure) else f"{self.name} ({self.measure})"
+
+    @property
     def word(self) -> str:
         """What came out, where the interval is on one side of 0."""
         if self.seeds < 2:
             return "too few seeds" if self.seeds else "not run yet"
-        if abs(self.difference) <= self.spread or abs(self.difference) < LEAST:
+        if abs(self.difference) <= self.spread or abs(self.difference) < self.least:
             return "not separable"
         ways = ("first ahead", "second ahead") if self.ours else ("holds", "reversed")
         return ways[self.difference < 0]
@@ -76,24 +83,31 @@ def verdicts(study: Study, scale: Scale, results: Results) -> Iterator[Verdict]:
     """Of each claim about rows that there are."""
     rows = study.rows_at(scale)
     found = functools.cache(partial(values, study, scale, results))
+    least = 100 * LEAST / study.videos.tests if scale.size and study.videos.tests else 0.0
     for claim in study.claims:
         if claim.better in rows and claim.worse in rows:
             measure = claim.measure or measured_by(study, scale, rows[claim.better])
             better, worse = (found(measure)[name] for name in (claim.better, claim.worse))
-            yield verdict(claim, measure, better, worse, ours=study.ours)
+            yield verdict(claim, measure, better, worse, least=least, ours=study.ours)
 
 
 def verdict(
-    claim: Claim, measure: str, better: Mapping[int, float], worse: Mapping[int, float], *, ours: bool = False
+    claim: Claim,
+    measure: str,
+    better: Mapping[int, float],
+    worse: Mapping[int, float],
+    *,
+    least: float = 0.0,
+    ours: bool = False,
 ) -> Verdict:
     """What became of a claim, by the seeds that both rows have."""
     seeds = sorted(better.keys() & worse.keys())
     count = len(seeds)
     if not count:
-        return Verdict(claim, measure, np.nan, np.nan, np.inf, 0, ours)
+        return Verdict(claim, measure, np.nan, np.nan, np.inf, 0, least, ours)
     one, other = (np.array([row[seed] for seed in seeds]) for row in (better, worse))
     spread = T95[count] * np.std(one - other, ddof=1) / np.sqrt(count) if count > 1 else np.inf
-    return Verdict(claim, measure, float(np.mean(one)), float(np.mean(other)), float(spread), count, ours)
+    return Verdict(claim, measure, float(np.mean(one)), float(np.mean(other)), float(spread), count, least, ours)
 
 
 def text(study: Study, scale: Scale, results: Results) -> str:
@@ -102,7 +116,11 @@ def text(study: Study, scale: Scale, results: Results) -> str:
     measure = measured_by(study, scale)
     lines = [f"### {study.title}", "", f"| row | paper | here: {measure}, %, mean ± standard deviation | seeds |"]
     lines.append("| --- | ---: | ---: | ---: |")
-    for name, row in rows.items():
+    for name, row in study.rows.items():
+        if name not in rows and scale.size:
+            lines.append(f"| {name} | {row.published or ''} | - (of the paper's networks alone) | |")
+        if name not in rows:
+            continue
         measured = list(found[name].values())
         here = f"{np.mean(measured):.1f}" if measured else "-"
         here += f" ± {np.std(measured, ddof=1):.1f}" if len(measured) > 1 else ""

@@ -1,7 +1,6 @@
 """Pictures of the papers' folders: what the seeds of each row came to, curves, and what trained networks look at."""
 
 import io
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.claims import MOST_SEEDS, Verdict, values
-from experiments.grid import Scale, Study, measured_by, point
+from experiments.grid import Scale, Study, measured_by, point, trained
 from experiments.results import Results
 from vidrec.eval.predict import Recognizer, load
 from vidrec.files import atomic_write
@@ -25,7 +24,7 @@ MARGIN, PLOT, LINE = 200, 330, 19  # least width of the names, width of the plot
 LETTER = 7.2  # width of one in a name, with room for wide ones
 COLOURS = {"holds": PALETTE[0], "reversed": PALETTE[1], "first ahead": PALETTE[0], "second ahead": PALETTE[1]}
 GREY = PALETTE[5]
-TO_THE_RIGHT = "videos-64/test/move_right/0000.mp4"  # a disk that moves so, which most looks are at
+TO_THE_RIGHT = "videos-{size}/test/move_right/0000.mp4"  # a disk that moves so, which most looks are at
 
 
 class Look(NamedTuple):
@@ -36,7 +35,7 @@ class Look(NamedTuple):
       study: whose rows are shown.
       rows: of which the first seed is shown; "confusion" is of one.
       what: as of `vidrec inspect --what`, or "confusion".
-      video: that they are shown, below the folder of videos and runs.
+      video: that they are shown, below the folder of videos and runs; {size} stands for the size of the videos.
     """
 
     file: str
@@ -69,15 +68,17 @@ class Mark(NamedTuple):
 def draw(
     studies: Mapping[str, Study], looks: Sequence[Look], scale: Scale, results: Results, out: Path, folder: Path
 ) -> None:
-    """Draws rows.svg, a curve of each study that has one, and the looks at runs that are there, into a folder."""
+    """Draws rows.svg, a curve of each study that has one, and the looks, into a folder.
+
+    Networks that a look is at are trained where that was not done.
+    """
     for file, picture in drawings(studies, scale, results).items():
         write(folder / file, picture)
     for look in looks:
-        runs = {row: run_of(studies[look.study], row, scale, out) for row in look.rows}
-        if all(run.exists() for run in runs.values()):
-            write(folder / look.file, look_png(look, runs, out / look.video))
-        else:
-            print(f"{look.file} is left as it is: its runs are not in {out}", file=sys.stderr)
+        study = studies[look.study]
+        points = {row: point(study, study.rows[row], scale, 0) for row in look.rows}
+        runs = {row: trained(study, one, scale, out) for row, one in points.items()}
+        write(folder / look.file, look_png(look, runs, out / look.video.replace("{size}", str(scale.size))))
 
 
 def drawings(studies: Mapping[str, Study], scale: Scale, results: Results) -> dict[str, str]:
@@ -93,11 +94,6 @@ def drawings(studies: Mapping[str, Study], scale: Scale, results: Results) -> di
         if study.curve and any(curves(study, scale, results).values()):
             drawn[f"{name}.svg"] = curve_svg(study, scale, results)
     return drawn
-
-
-def run_of(study: Study, row: str, scale: Scale, out: Path) -> Path:
-    """The folder of the first seed's run of a row."""
-    return out / "runs" / point(study, study.rows[row], scale, 0).key
 
 
 def write(path: Path, picture: str | bytes) -> None:
@@ -117,7 +113,7 @@ def row_marks(found: Mapping[str, Mapping[int, float]]) -> dict[str, Mark]:
 
 def claim_mark(one: Verdict) -> Mark:
     """The difference of a claim's rows with its interval, coloured by what became of it."""
-    return Mark(one.name, one.difference, one.spread, colour=COLOURS.get(one.word, GREY), note=one.word)
+    return Mark(one.name_and_measure, one.difference, one.spread, colour=COLOURS.get(one.word, GREY), note=one.word)
 
 
 def marks_svg(charts: Mapping[str, Mapping[str, Sequence[Mark]]], *, title: str, level: float | None = None) -> str:

@@ -55,10 +55,12 @@ class Videos(NamedTuple):
     Attributes:
       name: part of a result's name.
       make: folder, size in pixels -> folder of records.
+      tests: how many there are to test on; 0: not known.
     """
 
     name: str
     make: Callable[[Path, int], Path]
+    tests: int = 0
 
 
 def benchmark_records(out: Path, size: int, train_per_family: int = 512) -> Path:
@@ -77,8 +79,8 @@ def eighth_records(out: Path, size: int) -> Path:
     return benchmark_records(out / "eighth", size, train_per_family=64)
 
 
-BENCHMARK = Videos("benchmark", benchmark_records)
-EIGHTH = Videos("benchmark-eighth", eighth_records)
+BENCHMARK = Videos("benchmark", benchmark_records, 896)
+EIGHTH = Videos("benchmark-eighth", eighth_records, 896)
 
 
 class Row(NamedTuple):
@@ -229,7 +231,7 @@ def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
     spec = f"{study.recipe}:{','.join(filter(None, ('toy' if scale.size else study.dataset, args)))}"
     overrides = (*study.overrides, *scale.overrides, *row.overrides) if scale.size else ()
     config = loaded(spec, overrides)
-    own = [f"--config.train.init={scale.init.format(model=config.model.name)}"] if scale.init else []
+    own = [f"--config.train.init={scale.init.replace('{model}', config.model.name)}"] if scale.init else []
     if scale.size and study.longer != 1:
         own.append(f"--config.train.steps={study.longer * config.train.steps}")
     if "image_size" in config.model:  # of a transformer, whose patches have places
@@ -343,13 +345,25 @@ def again(
 
     Yields:
       its key, and what came to other numbers; None for these where the results are of another kind of machine.
+
+    Raises:
+      BusyError: another process does so below `out`.
     """
+    with alone(out / "again", wait=False) as mine:
+        if not mine:
+            raise BusyError(f"another process runs points again in {out / 'again'}: wait for its end, or give --out")
+        yield from _again(studies, scale, seeds, results, out)
+
+
+def _again(
+    studies: Iterable[Study], scale: Scale, seeds: Sequence[int], results: Results, out: Path
+) -> Iterator[tuple[str, list[str] | None]]:
     done = set()
     for study in studies:
         for name, row in study.rows_at(scale).items():
             for one in (point(study, row, scale, seed) for seed in seeds):
-                before = results.measures(one.key)
-                if before is None or (one.key, study.ask) in done:
+                before = results.measures(one.key) or {}
+                if measured_by(study, scale, row) not in before or (one.key, study.ask) in done:
                     continue
                 done.add((one.key, study.ask))
                 if not results.is_of_here(one.key):
@@ -361,8 +375,8 @@ def again(
                 yield (
                     one.key,
                     [
-                        f"{measure} was {before[measure]}, now {value}"
+                        f"{measure} was {before.get(measure, 'not there')}, now {value}"
                         for measure, value in now.items()
-                        if before.get(measure, value) != value
+                        if before.get(measure) != value
                     ],
                 )

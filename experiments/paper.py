@@ -1,11 +1,13 @@
 """The command of a paper's folder: its tables and figures on toy videos.
 
-Stopped and started again, it goes on where it was; the same command in two processes at a time divides the work.
+What stands in results.jsonl is not run. Stopped and started again, it goes on where it was; the same command in two
+processes at a time divides the work. Only --again starts each training anew, in one process at a time.
 
     python -m experiments.stm.run [--scale cpu|gpu] [--study modules ...] [--seeds 3] [--out runs/papers]
     python -m experiments.stm.run --scale paper --init 'weights/{model}' [--records records/ssv1]
     python -m experiments.stm.run --table           # what stands in results.jsonl, as README.md has it
-    python -m experiments.stm.run --figures         # the pictures of README.md; those of runs, of the first seed's
+    python -m experiments.stm.run --figures         # the pictures of README.md; trains the networks that they look at
+    python -m experiments.stm.run --results runs/mine.jsonl       # everything from nothing, the tables of that
     python -m experiments.stm.run --again           # do the points come to the numbers that stand there once more?
 """
 
@@ -55,32 +57,39 @@ def main(
     parser.add_argument("--study", choices=studies, action="append", help="one of them; may be given several times")
     parser.add_argument("--seeds", type=int, choices=range(1, MOST_SEEDS + 1), help="how many (default: of the scale)")
     parser.add_argument("--out", type=Path, help="folder of videos and runs (default: runs/papers)")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE",
+        help="results to go on with (default: those that are here); one that is not there starts from nothing",
+    )  # fmt: skip
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--table", action="store_true", help="run nothing, print what there is")
-    instead.add_argument("--figures", action="store_true", help="draw what there is, into the paper's folder")
+    instead.add_argument("--figures", action="store_true", help="draw what there is, beside the results")
     instead.add_argument("--again", action="store_true", help="run what there is again; status 1 if numbers differ")
     args = parser.parse_args(argv)
     if (args.records or args.init) and args.scale != "paper":
         parser.error(
             "--records and --init are of --scale paper: toy videos are drawn, their networks start from nothing"
         )
-    if args.figures and args.scale != "cpu":
-        parser.error("--figures draws what was run with --scale cpu")
+    if args.figures and args.scale == "paper":
+        parser.error("--figures draws what toys came to: take --scale cpu or gpu")
+    if args.figures and args.scale != "cpu" and not args.results:
+        parser.error("--figures draws beside the results, where the pictures of --scale cpu are: give --results FILE")
     if args.figures and (args.study or args.seeds):
         parser.error("--figures draws all studies and seeds: leave --study and --seeds out")
     if args.table and (args.seeds or args.out):
-        parser.error("--table prints all seeds, and reads results.jsonl alone: leave --seeds and --out out")
+        parser.error("--table prints all seeds, and reads the results alone: leave --seeds and --out out")
     scale = SCALES[args.scale]._replace(records=args.records, init=args.init, drawn=drawn)
     out = args.out or Path("runs/papers")
     seeds = range(args.seeds or scale.seeds)
-    results = Results(folder / ("results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl"))
+    path = args.results or folder / ("results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl")
+    results = Results(path)
     there = {name: study for name, study in studies.items() if study.rows_at(scale)}
     if of_toys := [name for name in args.study or () if name not in there]:
         parser.error(f"--study {of_toys[0]} is of toys alone: take --scale cpu or gpu")
     chosen = {name: there[name] for name in args.study or there}
     check_weights(chosen.values(), scale)
     if args.figures:
-        draw(studies, looks, scale, results, out, folder)
+        draw(studies, looks, scale, results, out, path.parent)
         return 0
     if args.again:
         return repeat(chosen.values(), scale, seeds, results, out)

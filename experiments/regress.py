@@ -2,12 +2,12 @@
 
     python -m experiments.regress [--full] [--out runs/papers] [--json]
     python -m experiments.regress --summary         # trains nothing, prints what the papers' claims came to
-    python -m experiments.regress --figure          # trains nothing, draws claims.svg
+    python -m experiments.regress --figure          # trains nothing, draws claims.svg and questions.svg
 
 Trained now, in minutes on two CPU cores, are the networks of which the outcome is certain: each paper's tells mirrored
 videos apart and the mean of frames does not (`vidrec demo --all`), and DirecFormer's loss of maps teaches the order of
-frames. The other claims are those of each paper's folder, with what results.jsonl there holds; --full runs first what
-it lacks, in hours. Ends with status 1 where a certain claim does not hold.
+frames. The other claims are those of each paper's folder, with what results.jsonl there holds; --full trains what is
+certain with three seeds and runs what those lack, in hours. Ends with status 1 where a certain claim does not hold.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
 import experiments
@@ -33,6 +34,8 @@ from experiments.results import Results
 from vidrec.cli.shared import tells_errors
 from vidrec.data.pool import usable_cores
 from vidrec.demo import make_records, scores, train_network
+from vidrec.errors import BusyError
+from vidrec.files import alone
 from vidrec.inspect.run_folder import read_run
 
 PAPERS = {"ttsn": "TTSN", "direcformer": "DirecFormer", "stm": "STM", "tefe": "TEFE", "tcm": "TCM-Net"}
@@ -65,52 +68,69 @@ class Line(NamedTuple):
     ours: bool = False
 
 
-def certain(out: Path) -> list[Line]:
-    """Trains what is certain, in a folder that is made anew, on all cores, and compares it with its thresholds."""
-    shutil.rmtree(out, ignore_errors=True)
-    records, _ = make_records(out / "demo")
-    study = order_study()
-    study.videos.make(out, SCALES["cpu"].size)
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # small networks, side by side: a GPU would be in the way
-    with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as pool:
-        orders = [pool.submit(order_accuracy, out, row) for row in study.rows]  # the longest first
-        pairs = {name: pool.submit(pair_accuracy, out / "demo" / name, name, records) for name in ("tsn", *REACHED)}
-        average, *accuracies = (one.result() for one in pairs.values())
-        guided, none = (one.result() for one in orders)
+def certain(out: Path, seeds: int) -> list[Line]:
+    """Trains what is certain anew, on all cores, and compares the means over the seeds with its thresholds.
+
+    Raises:
+      BusyError: another process does so in the same folder.
+    """
+    with alone(out, wait=False) as mine:
+        if not mine:
+            raise BusyError(f"another process trains in {out}: wait for its end, or give another --out")
+        shutil.rmtree(out / "anew", ignore_errors=True)
+        accuracies, guided, none = train_certain(out / "anew", range(seeds))
+    average = accuracies.pop("tsn")
     lines = [
         Line(
             f"{PAPERS[name]} sees time, the mean of frames does not",
             f"within mirrored pairs at least {least:.0%} against {CHANCE[0]:.0%} to {CHANCE[1]:.0%}",
             f"{own:.1%} against {average:.1%}",
-            1,
+            seeds,
             word(own >= least and CHANCE[0] <= average <= CHANCE[1]),
             certain=True,
         )
-        for (name, least), own in zip(REACHED.items(), accuracies, strict=True)
+        for (name, least), own in zip(REACHED.items(), accuracies.values(), strict=True)
     ]
     order = Line(
         "DirecFormer's loss of maps teaches the order of frames",
         f"OrderAcc at least {ORDER_GAIN:.0f} points above that without it",
         f"{guided:.1f} against {none:.1f}",
-        1,
+        seeds,
         word(guided - none >= ORDER_GAIN),
         certain=True,
     )
     return [*lines, order]
 
 
-def pair_accuracy(run: Path, name: str, records: Path) -> float:
+def train_certain(out: Path, seeds: Sequence[int]) -> tuple[dict[str, float], float, float]:
+    """Means over seeds: accuracy within pairs of the demo's networks, OrderAcc with and without the loss of maps."""
+    records, _ = make_records(out / "demo")
+    study = order_study()
+    study.videos.make(out, SCALES["cpu"].size)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # small networks, side by side: a GPU would be in the way
+    with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as pool:
+        orders = [[pool.submit(order_accuracy, out, row, seed) for seed in seeds] for row in study.rows]  # the longest
+        pairs = {
+            name: [pool.submit(pair_accuracy, out / f"demo{seed or ''}" / name, name, seed, records) for seed in seeds]
+            for name in ("tsn", *REACHED)
+        }
+        accuracies = {name: mean(one.result() for one in each) for name, each in pairs.items()}
+        guided, none = (mean(one.result() for one in each) for each in orders)
+    return accuracies, guided, none
+
+
+def pair_accuracy(run: Path, name: str, seed: int, records: Path) -> float:
     """Of a network of the demo, trained in a process of its own."""
-    train_network(run, name, records)
+    train_network(run, name, records, seed=seed)
     evaluation = read_run(run, name).evaluation
     assert evaluation is not None
     return scores(evaluation)["pair_accuracy"]
 
 
-def order_accuracy(out: Path, row: str) -> float:
+def order_accuracy(out: Path, row: str, seed: int) -> float:
     """OrderAcc, in percent, of a row of DirecFormer's study of it, trained in a process of its own."""
     study = order_study()
-    one = point(study, study.rows[row], SCALES["cpu"], 0)
+    one = point(study, study.rows[row], SCALES["cpu"], seed)
     return 100 * study.ask(trained(study, one, SCALES["cpu"], out))[study.measure]
 
 
@@ -136,7 +156,7 @@ def found_out(full: bool, out: Path) -> list[Line]:
     return [
         Line(
             f"{PAPERS[paper]}, {study.title}: {one.name}",
-            f"{one.measure}: the first is better, beyond the 90 % interval of the difference",
+            f"{one.measure}: {'one' if study.ours else 'the first'} is better, beyond the difference's 90 % interval",
             f"{one.better:.1f} against {one.worse:.1f}" if one.seeds else "-",
             one.seeds,
             one.word,
@@ -166,14 +186,21 @@ def tests_of_claims() -> Iterator[tuple[str, Study, list[Verdict]]]:
             yield paper, study, tested
 
 
-def figure() -> str:
-    """All claims and questions that have seeds enough: differences of their rows, with intervals."""
-    charts: dict[str, dict[str, list[Mark]]] = {"the papers' claims: difference in points": {}, "questions of ours": {}}
-    claims, ours = charts.values()
+def figures() -> dict[str, str]:
+    """File name -> claims, or questions, that have seeds enough: differences of their rows, with intervals."""
+    claims: dict[str, list[Mark]] = {}
+    questions: dict[str, list[Mark]] = {}
     for paper, study, tested in tests_of_claims():
         marks = [claim_mark(one) for one in tested if one.seeds > 1]
-        (ours if study.ours else claims)[f"{PAPERS[paper]}, {study.title}"] = marks
-    return marks_svg(charts, title="On toy videos: differences of rows, with 90 % intervals", level=0.0)
+        (questions if study.ours else claims)[f"{PAPERS[paper]}, {study.title}"] = marks
+    titles = {
+        "claims.svg": ("The papers' claims on toy videos: differences of rows, with 90 % intervals", claims),
+        "questions.svg": ("Questions of ours: differences of rows, with 90 % intervals", questions),
+    }
+    return {
+        file: marks_svg({"difference in points": groups}, title=title, level=0.0)
+        for file, (title, groups) in titles.items()
+    }
 
 
 def summary() -> str:
@@ -181,8 +208,7 @@ def summary() -> str:
     cells: dict[str, dict[str, list[str]]] = {paper: defaultdict(list) for paper in PAPERS}
     for paper, study, tested in tests_of_claims():
         for one in tested if not study.ours else ():
-            told = "" if one.measure in ("pairs", one.claim.measure) else f" ({one.measure})"
-            cells[paper][one.word].append(f"{one.name}{told}: {one.difference:+.1f}")
+            cells[paper][one.word].append(f"{one.name_and_measure}: {one.difference:+.1f}")
     lines = ["| paper | holds | reversed | not separable |", "| --- | --- | --- | --- |"]
     for paper, by in cells.items():
         left = len(by["too few seeds"]) + len(by["not run yet"])
@@ -235,12 +261,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="The papers' claims: a few trainings now, and what the others came to."
     )
-    parser.add_argument("--full", action="store_true", help="run what the papers' folders lack, too: hours")
+    parser.add_argument("--full", action="store_true", help="three seeds, and what the papers' folders lack: hours")
     parser.add_argument("--out", type=Path, help="folder of videos and runs (default: runs/papers)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--summary", action="store_true", help="train nothing, print what the papers' claims came to")
-    instead.add_argument("--figure", action="store_true", help="train nothing, draw what there is: claims.svg")
+    instead.add_argument(
+        "--figure", action="store_true", help="train nothing, draw what there is: claims.svg and questions.svg"
+    )
     args = parser.parse_args(argv)
     if (args.figure or args.summary) and (args.full or args.out or args.json):
         parser.error("--summary and --figure show what there is: leave the other options out")
@@ -248,10 +276,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(summary())
         return 0
     if args.figure:
-        write(Path(*experiments.__path__) / "claims.svg", figure())
+        for file, picture in figures().items():
+            write(Path(*experiments.__path__) / file, picture)
         return 0
     out = args.out or Path("runs/papers")
-    lines = [*certain(out / "regress"), *found_out(args.full, out)]
+    others = found_out(args.full, out)  # first: what cannot be read is told before minutes of training
+    lines = [*certain(out / "regress", SCALES["cpu"].seeds if args.full else 1), *others]
     print(json.dumps([one._asdict() for one in lines]) if args.json else table(lines))
     return int(any(one.certain and one.holds != word(True) for one in lines))
 

@@ -18,7 +18,11 @@ Measures = dict[str, float]
 
 
 class Results:
-    """The points of results.jsonl, in the order they were run."""
+    """The points of results.jsonl, in the order they were run.
+
+    Raises:
+      VidrecError: a line of it is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,8 +83,16 @@ class Results:
         )
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        return {one["point"]: one for one in map(json.loads, lines)}
+        points = {}
+        for number, line in enumerate(self._path.read_text().splitlines() if self._path.exists() else [], 1):
+            try:
+                one = json.loads(line)
+                points[one["point"]] = one
+            except (ValueError, TypeError, KeyError) as error:
+                raise VidrecError(
+                    f"{self._path}, line {number} is no result: take it out, and its point is run again"
+                ) from error
+        return points
 
 
 def of_here() -> dict[str, str]:

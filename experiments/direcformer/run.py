@@ -43,7 +43,7 @@ SPLITS = {"train": 512, "test": 64}  # videos of each
 
 def forward_records(out: Path, size: int, splits: Mapping[str, int] = SPLITS) -> Path:
     """Draws and converts videos of actions that run one way; returns the folder of records."""
-    folder = out / forward_name(size, splits)
+    folder = out / f"forward-{size}-{'-'.join(map(str, splits.values()))}"
     annotations = folder / "annotations.csv"
     if not annotations.exists():
         _draw_forward(folder, size, splits, annotations)
@@ -51,11 +51,6 @@ def forward_records(out: Path, size: int, splits: Mapping[str, int] = SPLITS) ->
     if not (records / FILE_NAME).exists():
         convert("list", folder, annotations, records, name="forward", short_side=0)
     return records
-
-
-def forward_name(size: int, splits: Mapping[str, int] = SPLITS) -> str:
-    """Of the folder of their videos."""
-    return f"forward-{size}-{'-'.join(map(str, splits.values()))}"
 
 
 def _draw_forward(folder: Path, size: int, splits: Mapping[str, int], annotations: Path) -> None:
@@ -84,7 +79,7 @@ def order(folder: Path) -> Measures:
     return accuracy(folder) | {f"OrderAcc, {rule}": share / 100 for rule, share in result["order_accuracy"].items()}
 
 
-FORWARD_VIDEOS = Videos("forward", forward_records)
+FORWARD_VIDEOS = Videos("forward", forward_records, len(FORWARD) * SPLITS["test"])
 
 STUDIES = {
     "attention": Study(
@@ -192,7 +187,7 @@ LOOKS = (
         "signs",
         ("C-S, none", "C-S, order and maps, of shuffled clips"),
         "order",
-        f"{forward_name(64)}/test/{FORWARD[0]}/{SPLITS['train']:04d}.mp4",  # the first of all tests
+        "forward-{size}-512-64/test/horiz/0512.mp4",  # the first of all tests
     ),
 )
 
