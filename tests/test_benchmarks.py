@@ -132,6 +132,28 @@ def test_the_input_s_table_says_which_pytorch_took_turns(tmp_path, monkeypatch):
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--only", "scaling", "--quick"], "leave --torch-python and --quick out"),
+        (["--pictures", "--only", "step"], "--pictures draws the tables that are there"),
+    ],
+)
+def test_options_without_effect_are_refused(argv, named, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run.main(argv)
+    assert named in capsys.readouterr().err
+
+
+def test_a_table_without_lines_is_told(tmp_path, capsys):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "input.csv").write_text("machine,pipeline\n")
+    assert run.main(["--pictures", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"vidrec: {tmp_path}/here/input.csv has no lines: measure that part again, or take the table away\n"
+    )
+
+
 def test_an_interruption_loses_nothing_finished(tmp_path, monkeypatch):
     """Of the interrupted part there is what it has, or else what was there before."""
     old = tables.write(tmp_path, "input", tables.stamp("nvidia-h200"), [{"clips_per_second": 1.0}])

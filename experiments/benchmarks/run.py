@@ -270,6 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.pictures and (args.only or args.torch_python or args.quick):
         parser.error("--pictures draws the tables that are there: leave --only, --torch-python and --quick out")
+    if args.only == ["scaling"] and (args.torch_python or args.quick):
+        parser.error("scaling asks the TPU's compiler alone: leave --torch-python and --quick out")
     if args.pictures:
         for path in pictures.draw(args.out):
             print(path)

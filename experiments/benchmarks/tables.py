@@ -10,6 +10,7 @@ from typing import Any
 
 import vidrec
 from vidrec.data.pool import usable_cores
+from vidrec.errors import VidrecError
 from vidrec.files import atomic_write
 from vidrec.launch.sweep import slug
 from vidrec.train.card import version_of
@@ -79,9 +80,16 @@ def write(results: Path, part: str, stamped: Row, rows: Sequence[Row]) -> Path:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The lines of a table."""
+    """The lines of a table.
+
+    Raises:
+      VidrecError: it has none.
+    """
     with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+        lines = list(csv.DictReader(file))
+    if not lines:
+        raise VidrecError(f"{path} has no lines: measure that part again, or take the table away")
+    return lines
 
 
 def _cell(value: Any) -> Any:
