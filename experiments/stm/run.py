@@ -15,6 +15,14 @@ from vidrec.inspect.prepared import open_run
 RECIPE = ("configs/stm.py", "ssv1")
 STEPS, XAVIER = "--config.train.steps=300", "--config.model.classifier_init=xavier"
 TOY = (STEPS, XAVIER)
+OTHERS = {  # than TSM and STM, of which the claims of the tables are
+    "CMM alone": "modules=cmm",
+    "CSTM alone": "modules=cstm",
+    "concatenated": "fusion=concat",
+    **{f"stage {n}": f"placement={n}" for n in (2, 3, 4, 5)},
+    "TSM, Twins": "network=tsm,twins",
+    "STM, Twins": "twins",
+}
 
 
 def online(folder: Path) -> Measures:
@@ -82,11 +90,18 @@ STUDIES = {
         "What the classifier's weights are drawn from",
         *RECIPE,
         {
-            f"{name}, {start}": Row(args, overrides=overrides, only="toys")
-            for name, args in (("TSM", "network=tsm"), ("STM", ""))
-            for start, overrides in (("normal", ()), ("xavier", (XAVIER,)))
+            **{
+                f"{name}, {start}": Row(args, overrides=overrides, only="toys")
+                for name, args in (("TSM", "network=tsm"), ("STM", ""))
+                for start, overrides in (("normal", ()), ("xavier", (XAVIER,)))
+            },
+            **{f"{name}, normal": Row(args, only="toys") for name, args in OTHERS.items()},
         },
-        tuple(Claim(f"{name}, xavier", f"{name}, normal") for name in ("TSM", "STM")),
+        (
+            *(Claim(f"{name}, xavier", f"{name}, normal") for name in ("TSM", "STM")),
+            *(Claim("STM, normal", f"{name}, normal") for name in OTHERS if "Twins" not in name),
+            *(Claim(f"{name}, Twins, normal", f"{name}, normal") for name in ("TSM", "STM")),
+        ),
         overrides=(STEPS,),
         ours=True,
     ),

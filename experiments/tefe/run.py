@@ -9,7 +9,8 @@ from experiments.paper import main
 
 RECIPE = ("configs/tefe.py", "ssv1")
 NONE = "0-0-0-0"
-TOY = ("--config.train.steps=300", "--config.model.classifier_init=xavier")
+STEPS, XAVIER = "--config.train.steps=300", "--config.model.classifier_init=xavier"
+TOY = (STEPS, XAVIER)
 
 STUDIES = {
     "modules": Study(
@@ -51,6 +52,30 @@ STUDIES = {
         (Claim("TE below, FE above", "FE alone"), Claim("TE below, FE above", "FE in all but the first")),
         overrides=TOY,
         longer=3,
+        ours=True,
+    ),
+    "start": Study(
+        "What the classifier's weights are drawn from",
+        *RECIPE,
+        {
+            f"{name}, {start}": Row(args, overrides=overrides, only="toys")
+            for name, args in {
+                "TE alone": f"fe={NONE}",
+                "FE alone": f"te={NONE}",
+                "TE in all": f"te=1-1-1-1,fe={NONE}",
+                "FE in all but the first": f"te={NONE},fe=0-1-1-1",
+                "TEFE": "",
+            }.items()
+            for start, overrides in (("normal", ()), ("xavier", (XAVIER,)))
+        },
+        (
+            *(Claim(f"{name}, xavier", f"{name}, normal") for name in ("TE alone", "FE alone", "TEFE")),
+            *(
+                Claim("TEFE, normal", f"{name}, normal")
+                for name in ("TE alone", "FE alone", "TE in all", "FE in all but the first")
+            ),
+        ),
+        overrides=(STEPS,),
         ours=True,
     ),
     "eighth": Study(
