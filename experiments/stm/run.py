@@ -179,6 +179,7 @@ STUDIES = {
 LOOKS = (
     Look("confusion_tsn.png", "modules", ("TSN",), "confusion"),
     Look("confusion_stm.png", "modules", ("STM",), "confusion"),
+    Look("confusion_stage4.png", "placement", ("stage 4",), "confusion"),
     Look("motion.png", "modules", ("STM",), "motion", TO_THE_RIGHT),
 )
 
