@@ -9,6 +9,7 @@ from experiments.figures import TO_THE_RIGHT, Look
 from experiments.grid import EIGHTH, Claim, Row, Study
 from experiments.paper import main
 from experiments.results import Measures
+from vidrec.inspect.prepared import open_run
 from vidrec.inspect.tempo_results import tempo_run
 
 RECIPE = ("configs/tcm.py", "ssv1")
