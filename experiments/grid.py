@@ -162,7 +162,7 @@ class Scale(NamedTuple):
     Attributes:
       size: of the toy videos, in pixels; 0: the paper's own recipe and data.
       seeds: how many.
-      overrides: of all toy recipes.
+      overrides: of all recipes.
       records: of the paper's data set, folder or address; "": where its recipe says.
       init: weights that the paper's networks start from, as `vidrec import` takes or writes them; {model} stands for
         the network's name.
@@ -229,7 +229,7 @@ def point(study: Study, row: Row, scale: Scale, seed: int) -> Point:
     """The training that a row is at a scale."""
     args = row.args if not scale.size or row.toy is None else row.toy
     spec = f"{study.recipe}:{','.join(filter(None, ('toy' if scale.size else study.dataset, args)))}"
-    overrides = (*study.overrides, *scale.overrides, *row.overrides) if scale.size else ()
+    overrides = (*study.overrides, *scale.overrides, *row.overrides) if scale.size else scale.overrides
     config = loaded(spec, overrides)
     own = [f"--config.train.init={scale.init.replace('{model}', config.model.name)}"] if scale.init else []
     if scale.size and study.longer != 1:
@@ -250,9 +250,13 @@ def measured_by(study: Study, scale: Scale, row: Row | None = None) -> str:
     return own or ("top1" if study.measure == "pairs" and not scale.size else study.measure)
 
 
-def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> None:
-    """Runs the points of a study that have no result yet, or none for its measure, and that no other process is at."""
-    left = 0
+def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out: Path) -> int:
+    """Runs the points of a study that have no result yet, or none for its measure, and that no other process is at.
+
+    Returns:
+      how many had none.
+    """
+    begun, left = 0, 0
     for name, row in study.rows_at(scale).items():
         measure = measured_by(study, scale, row)
         for seed in seeds:
@@ -260,6 +264,7 @@ def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out:
             made_of = {} if scale.size else digests(one, scale)
             if not results.lacks(one.key, measure, made_of):
                 continue
+            begun += 1
             tell(f"\n{study.title}: {name}, seed {seed} ({one.spec})")
             start = time.monotonic()
             try:
@@ -271,6 +276,7 @@ def run(study: Study, scale: Scale, seeds: Sequence[int], results: Results, out:
             results.add(one.key, measures, time.monotonic() - start, recipe=one.spec, seed=seed, **made_of)
     if left:
         tell(f"\n{study.title}: trainings left to another process: {left}; when it has ended, --table has them, too")
+    return begun
 
 
 def trained(study: Study, one: Point, scale: Scale, out: Path, runs: str = "runs") -> Path:

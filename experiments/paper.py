@@ -4,7 +4,7 @@ What stands in results.jsonl is not run. Stopped and started again, it goes on w
 processes at a time divides the work. Only --again starts each training anew, in one process at a time.
 
     python -m experiments.stm.run [--scale cpu|gpu] [--study modules ...] [--seeds 3] [--out runs/papers]
-    python -m experiments.stm.run --scale paper --init 'weights/{model}' [--records records/ssv1]
+    python -m experiments.stm.run --scale paper --init 'weights/{model}' [--records records/ssv1] [--config.a.b=value]
     python -m experiments.stm.run --table           # what stands in results.jsonl, as README.md has it
     python -m experiments.stm.run --figures         # the pictures of README.md; trains the networks that they look at
     python -m experiments.stm.run --results runs/mine.jsonl       # everything from nothing, the tables of that
@@ -19,7 +19,8 @@ from experiments.claims import MOST_SEEDS, text
 from experiments.figures import Look, draw
 from experiments.grid import SCALES, Scale, Study, again, check_weights, run
 from experiments.results import Results
-from vidrec.cli.shared import tells_errors
+from vidrec.cli.shared import tell, tells_errors
+from vidrec.errors import VidrecError
 
 
 @tells_errors
@@ -46,6 +47,7 @@ def main(
         prog=f"python -m {__package__}.{folder.name}.run",
         description=f"The paper's tables on toy videos. What stands in {folder.name}/results.jsonl is not run; what is "
         "run is added there. Stopped and started again, it goes on where it was.",
+        epilog="--config.section.field=value changes fields of all recipes of --scale paper, such as train.batch_size.",
     )
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="paper: its own recipe and data")
     parser.add_argument("--records", default="", help="of --scale paper: folder or address (default: as in the recipe)")
@@ -65,10 +67,12 @@ def main(
     instead.add_argument("--table", action="store_true", help="run nothing, print what there is")
     instead.add_argument("--figures", action="store_true", help="draw what there is, beside the results")
     instead.add_argument("--again", action="store_true", help="run what there is again; status 1 if numbers differ")
-    args = parser.parse_args(argv)
-    if (args.records or args.init) and args.scale != "paper":
+    args, overrides = parser.parse_known_args(argv)
+    if unknown := [given for given in overrides if not given.startswith("--config.")]:
+        parser.error(f"unknown argument {unknown[0]}")
+    if (args.records or args.init or overrides) and args.scale != "paper":
         parser.error(
-            "--records and --init are of --scale paper: toy videos are drawn, their networks start from nothing"
+            "--records, --init and --config. are of --scale paper: toys are as in run.py, and start from nothing"
         )
     if args.figures and args.scale == "paper":
         parser.error("--figures draws what toys came to: take --scale cpu or gpu")
@@ -78,7 +82,9 @@ def main(
         parser.error("--figures draws all studies and seeds: leave --study and --seeds out")
     if args.table and (args.seeds or args.out):
         parser.error("--table prints all seeds, and reads the results alone: leave --seeds and --out out")
-    scale = SCALES[args.scale]._replace(records=args.records, init=args.init, drawn=drawn)
+    scale = SCALES[args.scale]
+    if args.scale == "paper":
+        scale = scale._replace(overrides=tuple(overrides), records=args.records, init=args.init, drawn=drawn)
     out = args.out or Path("runs/papers")
     seeds = range(args.seeds or scale.seeds)
     path = args.results or folder / ("results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl")
@@ -93,10 +99,15 @@ def main(
         return 0
     if args.again:
         return repeat(chosen.values(), scale, seeds, results, out)
+    if args.scale == "paper" and not (args.init or args.table):
+        tell("without --init networks start as drawn; the papers' start from weights of ImageNet or Kinetics")
+    begun = 0
     for study in chosen.values():
         if not args.table:
-            run(study, scale, seeds, results, out)
+            begun += run(study, scale, seeds, results, out)
         print(text(study, scale, results), flush=True)
+    if not (begun or args.table):
+        tell(f"nothing to run, all stands in {path}: --again runs it once more, --results FILE starts from nothing")
     return 0
 
 
@@ -109,6 +120,8 @@ def repeat(studies: Iterable[Study], scale: Scale, seeds: Sequence[int], results
             continue
         count, differ = count + 1, differ + bool(other)
         print(f"{key}: {'; '.join(other) or 'the same numbers'}", flush=True)
+    if not (count or elsewhere):
+        raise VidrecError("there are no results to run again: leave --again out")
     left = f"; {elsewhere} are of another kind of machine or JAX and were left" if elsewhere else ""
     print(f"points run again: {count}, of which {differ} came to other numbers{left}.")
     return int(differ > 0 or not count)

@@ -176,6 +176,14 @@ def test_each_row_of_a_paper_starts_from_what_its_network_has_of_a_file(tmp_path
         np.testing.assert_array_equal(to_torch(start.model, start.variables)["conv1.weight"], given["conv1.weight"])
 
 
+def test_a_field_of_all_recipes_of_a_paper_makes_other_points():
+    scale = SCALES["paper"]._replace(overrides=("--config.train.batch_size=16",))
+    for name, row in STM.rows_at(scale).items():
+        one = grid.point(STM, row, scale, 0)
+        assert one.config.train.batch_size == 16, name
+        assert one.key != grid.point(STM, row, SCALES["paper"], 0).key
+
+
 def test_points_are_not_named_by_paths():
     """Weights and records that are moved leave the results where they are."""
     given = [("", ""), ("/data/ssv1", ""), ("/data/ssv1", "/weights/{model}"), ("gs://data/ssv1", "w/{model}.pth")]
@@ -192,6 +200,9 @@ def test_points_are_not_named_by_paths():
         (["--figures", "--study", "one"], "leave --study and --seeds out"),
         (["--table", "--seeds", "2"], "leave --seeds and --out out"),
         (["--records", "r"], "of --scale paper"),
+        (["--config.train.steps=5"], "of --scale paper"),
+        (["--scale", "paper", "--steps=5"], "unknown argument --steps=5"),
+        (["--scale", "gpu", "--figures"], "give --results FILE"),
         (["--scale", "paper", "--study", "one"], "one is of toys alone"),
     ],
 )
@@ -247,7 +258,9 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     (kept,) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     assert f"| TSN |  | {100 * kept['measures']['top1']:.1f} | 1 |" in table
     assert kept["machine"] == results.machine()
-    assert command() == (0, table, "")  # nothing is left to run
+    status, same, told = command()
+    assert (status, same) == (0, table)
+    assert told.startswith(f"nothing to run, all stands in {tmp_path / 'results.jsonl'}: --again runs it once more")
     status, told, _ = command("--again")
     assert (status, told.splitlines()[-1]) == (0, "points run again: 1, of which 0 came to other numbers.")
     kept["measures"]["top1"] += 0.25
@@ -255,7 +268,8 @@ def test_a_study_is_run_once_and_comes_to_the_same_numbers_again(records, tmp_pa
     status, differing, _ = command("--again")
     assert status == 1
     assert differing.startswith(f"{kept['point']}: top1 was {kept['measures']['top1']}, now")
-    assert command("--again", "--scale", "gpu")[0] == 1  # of which there are none
+    status, _, told = command("--again", "--scale", "gpu")
+    assert (status, told) == (1, "vidrec: there are no results to run again: leave --again out\n")
     (tmp_path / "results.jsonl").write_text(json.dumps({**kept, "machine": "another"}) + "\n")
     status, told, _ = command("--again")
     assert status == 1

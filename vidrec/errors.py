@@ -26,7 +26,7 @@ class BusyError(VidrecError):
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Returns " (did you mean 'x'?)" for the choice nearest to `name`, else the list of choices."""
-    choices = sorted(choices)
+    choices = sorted(set(choices))
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     if near:
         return f" (did you mean '{near[0]}'?)"

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016  # what stands in single quotes is for another shell to expand
 set -euo pipefail
 
-# Needs: gcloud, logged in; a quota for the slice; the bucket (README.md beside this file says how to make it).
+# Needs: gcloud, logged in; a quota for the slice; the bucket (experiments/launch/README.md says how to make it).
 # The code is what is committed in this folder's repository; the bucket holds the records of the recipe in records/.
 # This script follows the run and starts it again, so let it stand where it can stay: in tmux, on a machine that is on.
 NAME=vidrec-tcm-ssv1

@@ -102,7 +102,11 @@ def add_sweep(verbs: Any) -> None:
     parser.add_argument("--workdir", help="folder of the runs: one of each row and seed")
     parser.add_argument("--table", action="append", default=[], help="title, or its beginning (default: all); repeats")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each row (default: %(default)s)")
-    parser.add_argument("--list", action="store_true", help="train nothing, list the trainings")
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="train nothing, list the trainings: what stands in several tables once, under the first",
+    )
     parser.add_argument("--launch", choices=KINDS, help="train nothing, print a launch command of each training")
     _add_machines(parser.add_argument_group("of --launch"), required=False)
 

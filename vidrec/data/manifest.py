@@ -94,7 +94,10 @@ def load(directory: Place) -> Manifest:
     """
     path = directory / FILE_NAME
     if isinstance(directory, Path) and not directory.is_dir():
-        raise VidrecError(f"record folder {directory} does not exist; say where it is, or make it: vidrec convert")
+        raise VidrecError(
+            f"record folder {directory} does not exist; say where it is (--records, of a training "
+            "--config.data.records), or make it: vidrec convert"
+        )
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -64,7 +64,7 @@ def _on_cloud(run: Run, of: str, create: str, force: str, *, state: str, ready: 
     compiled = f"env JAX_COMPILATION_CACHE_DIR=$HOME/bucket/{folder}/cache"
     train = f"cd vidrec; ulimit -n 65536; {compiled} .venv/bin/{train_command(run, workdir, '--json')}"
     return f"""{head(run, run.slice.hosts)}
-# Needs: gcloud, logged in; a quota for the slice; the bucket (README.md beside this file says how to make it).
+# Needs: gcloud, logged in; a quota for the slice; the bucket (experiments/launch/README.md says how to make it).
 # The code is what is committed in this folder's repository; the bucket holds the records of the recipe in records/.
 # This script follows the run and starts it again, so let it stand where it can stay: in tmux, on a machine that is on.
 NAME={run.name}
