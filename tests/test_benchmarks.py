@@ -201,6 +201,7 @@ def test_the_roofline_shows_every_implementation(tmp_path):
         assert len(marks) == 4
         assert marks < texts(path)
         assert any((text or "").startswith("memory, ") for text in texts(path))
+        assert ({"scores, forward", "scores, forward+backward"} <= texts(path)) == (operation == "match")
 
 
 def test_an_operation_without_rows_has_no_roofline(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def _beside(table: Path, pictures: dict[str, Callable[[Rows], str]]) -> Iterator
 
 
 def roofline(rows: Rows, operation: str) -> str:
-    """Products per second of one operation against those for each byte, below both ceilings, in the first setting.
+    """Products per second of one operation against those for each byte, below its ceilings, in the first setting.
 
     Work and bytes are the least that any implementation needs, so that marks of one pass stand above each other.
     "" where the operation has no row.
@@ -51,6 +51,10 @@ def roofline(rows: Rows, operation: str) -> str:
         f"memory, {bandwidth / 1e9:,.0f} GB/s": [(left, left * bandwidth / 1e9), (ridge, flops / 1e9)],
         f"products, {flops / 1e12:,.2f} TFLOP/s": [(ridge, flops / 1e9), (right, flops / 1e9)],
     }
+    for row in shown:
+        if scores := float(row["floor_scores_us"]):  # elementwise work, which is as much for whatever bytes
+            height = float(row["flops_per_pair"]) / scores / 1e3
+            ceilings[f"scores, {row['pass']}"] = [(left, height), (right, height)]
     return curves_svg(
         {**ceilings, **marks},
         title="{}, {size} x {size} x {channels}, patch {patch}, {dtype}".format(operation, **setting),
