@@ -85,10 +85,11 @@ def points(recipe: str, overrides: Sequence[str] = (), *, tables: Sequence[str] 
         for arg, seed in product(args, range(seeds)):
             spec, own = f"{path}:{arg}", (*overrides, f"--config.seed={seed}")
             try:
-                config = load_recipe(spec, own)
-            except UsageError as error:
+                with about(f"table {title!r}, row {arg!r}"):
+                    config = load_recipe(spec, own)
+            except UsageError:
                 if chosen:
-                    raise UsageError(f"table {title!r}, row {arg!r}: {error}") from error
+                    raise
                 continue
             fingerprint = configuration.fingerprint(config)
             name = names.setdefault(fingerprint, f"{slug(arg)}-seed{seed}")
