@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
       better, worse: means of the rows over the seeds that have both, in percent.
       spread: half of the 90 % interval of their difference.
       seeds: how many have both.
-      least: points by which rows must differ.
+      least: points by which rows must differ, half a video below the number, as results are rounded.
       ours: it is a question of ours, which has no side.
     """
 
@@ -83,7 +83,7 @@ def verdicts(study: Study, scale: Scale, results: Results) -> Iterator[Verdict]:
     """Of each claim about rows that there are."""
     rows = study.rows_at(scale)
     found = functools.cache(partial(values, study, scale, results))
-    least = 100 * LEAST / study.videos.tests if scale.size and study.videos.tests else 0.0
+    least = 100 * (LEAST - 0.5) / study.videos.tests if scale.size and study.videos.tests else 0.0
     for claim in study.claims:
         if claim.better in rows and claim.worse in rows:
             measure = claim.measure or measured_by(study, scale, rows[claim.better])

@@ -381,8 +381,8 @@ def _again(
                 yield (
                     one.key,
                     [
-                        f"{measure} was {before.get(measure, 'not there')}, now {value}"
+                        f"{measure} was {before[measure]}, now {value}"
                         for measure, value in now.items()
-                        if before.get(measure) != value
+                        if before.get(measure, value) != value
                     ],
                 )

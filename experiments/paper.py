@@ -22,6 +22,14 @@ from experiments.results import Results
 from vidrec.cli.shared import tell, tells_errors
 from vidrec.errors import VidrecError
 
+# Fields of recipes, and what says them here.
+SAID_BY = {
+    "seed": "--seeds",
+    "data.records": "--records",
+    "train.init": "--init",
+    "train.steps": "--config.train.epochs",
+}
+
 
 @tells_errors
 def main(
@@ -58,7 +66,9 @@ def main(
     )  # fmt: skip
     parser.add_argument("--study", choices=studies, action="append", help="one of them; may be given several times")
     parser.add_argument("--seeds", type=int, choices=range(1, MOST_SEEDS + 1), help="how many (default: of the scale)")
-    parser.add_argument("--out", type=Path, help="folder of videos and runs (default: runs/papers)")
+    parser.add_argument(
+        "--out", type=Path, help="folder of videos and runs (default: runs/papers; of --results: beside it)"
+    )
     parser.add_argument(
         "--results", type=Path, metavar="FILE",
         help="results to go on with (default: those that are here); one that is not there starts from nothing",
@@ -74,10 +84,11 @@ def main(
         parser.error(
             "--records, --init and --config. are of --scale paper: toys are as in run.py, and start from nothing"
         )
+    for field, option in SAID_BY.items():
+        if any(given.startswith(f"--config.{field}=") for given in overrides):
+            parser.error(f"--config.{field} is said by {option} here: use that")
     if args.figures and args.scale == "paper":
         parser.error("--figures draws what toys came to: take --scale cpu or gpu")
-    if args.figures and args.scale != "cpu" and not args.results:
-        parser.error("--figures draws beside the results, where the pictures of --scale cpu are: give --results FILE")
     if args.figures and (args.study or args.seeds):
         parser.error("--figures draws all studies and seeds: leave --study and --seeds out")
     if args.table and (args.seeds or args.out):
@@ -85,15 +96,18 @@ def main(
     scale = SCALES[args.scale]
     if args.scale == "paper":
         scale = scale._replace(overrides=tuple(overrides), records=args.records, init=args.init, drawn=drawn)
-    out = args.out or Path("runs/papers")
-    seeds = range(args.seeds or scale.seeds)
     path = args.results or folder / ("results.jsonl" if args.scale == "cpu" else f"results_{args.scale}.jsonl")
+    if args.figures and args.scale != "cpu" and path.parent.resolve() == folder.resolve():
+        parser.error("pictures go beside the results, where those of --scale cpu are: give --results FILE elsewhere")
+    out = args.out or (path.with_suffix("") if args.results else Path("runs/papers"))
+    seeds = range(args.seeds or (MOST_SEEDS if args.again else scale.seeds))
     results = Results(path)
     there = {name: study for name, study in studies.items() if study.rows_at(scale)}
     if of_toys := [name for name in args.study or () if name not in there]:
         parser.error(f"--study {of_toys[0]} is of toys alone: take --scale cpu or gpu")
     chosen = {name: there[name] for name in args.study or there}
-    check_weights(chosen.values(), scale)
+    if not args.table:
+        check_weights(chosen.values(), scale)
     if args.figures:
         draw(studies, looks, scale, results, out, path.parent)
         return 0

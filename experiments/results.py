@@ -84,10 +84,10 @@ class Results:
 
     def _read(self) -> dict[str, dict[str, Any]]:
         points = {}
-        for number, line in enumerate(self._path.read_text().splitlines() if self._path.exists() else [], 1):
+        for number, line in enumerate(self._path.read_bytes().splitlines() if self._path.exists() else [], 1):
             try:
                 one = json.loads(line)
-                points[one["point"]] = one
+                points[one["point"]] = {name: one[name] for name in ("measures", "machine", "jax", "seconds")} | one
             except (ValueError, TypeError, KeyError) as error:
                 raise VidrecError(
                     f"{self._path}, line {number} is no result: take it out, and its point is run again"

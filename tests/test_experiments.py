@@ -202,7 +202,8 @@ def test_points_are_not_named_by_paths():
         (["--records", "r"], "of --scale paper"),
         (["--config.train.steps=5"], "of --scale paper"),
         (["--scale", "paper", "--steps=5"], "unknown argument --steps=5"),
-        (["--scale", "gpu", "--figures"], "give --results FILE"),
+        (["--scale", "gpu", "--figures"], "give --results FILE elsewhere"),
+        (["--scale", "paper", "--config.seed=3"], "--config.seed is said by --seeds"),
         (["--scale", "paper", "--study", "one"], "one is of toys alone"),
     ],
 )
@@ -313,7 +314,7 @@ def test_trainings_anew_are_of_one_process_at_a_time(tmp_path, capsys):
     assert "another process runs points again" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("line", ['{"point": "a", "measu', "", "[]", '{"measures": {}}'])
+@pytest.mark.parametrize("line", ['{"point": "a", "measu', "", "[]", '{"measures": {}}', '{"point": "a"}'])
 def test_a_damaged_result_is_told_with_its_line(line, tmp_path, capsys):
     Results(tmp_path / "results.jsonl").add("first", {"top1": 0.5}, 1)
     with (tmp_path / "results.jsonl").open("a") as file:

@@ -127,7 +127,7 @@ def _sweep(args: argparse.Namespace) -> tuple[Any, str]:
     todo = points(args.config, args.overrides, tables=args.table, seeds=args.seeds)
     if args.list:
         outcomes = read_outcomes(Path(args.workdir)) if args.workdir else {}
-        listed = [point._asdict() | (outcomes[point.name] if is_finished(point, outcomes) else {}) for point in todo]
+        listed = [(outcomes[point.name] if is_finished(point, outcomes) else {}) | point._asdict() for point in todo]
         return listed, listing(todo, outcomes)
     if args.launch:
         commands = launch_commands(todo, args.launch, _run(args, ""))

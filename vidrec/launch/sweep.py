@@ -289,10 +289,9 @@ def _train(
     children: Children,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    environment = environments.get()
+    environment, log = environments.get(), workdir / f"{point.name}.log"
     try:
         command = [sys.executable, "-m", "vidrec", "train", "--json", "--config", point.config, *point.overrides]
-        log = workdir / f"{point.name}.log"
         tell(f"{point.name}: starts; its log is {log}")
         with open(log, "a+") as said:
             begun = said.tell()  # behind what earlier starts said
@@ -301,7 +300,7 @@ def _train(
             said.seek(begun)
             lines = said.read().strip().splitlines()
     except OSError as error:
-        return {"error": f"{error.filename}: {error.strerror}"}
+        return {"error": f"{error.filename or log}: {error.strerror or error}"}
     finally:
         environments.put(environment)
     if status < 0:
