@@ -15,8 +15,8 @@ def test_the_papers_networks_see_time_and_the_demo_shows_it(tmp_path, capsys):
     claims = regress.certain(tmp_path, seeds=1)
     assert [claim.measured for claim in claims if claim.holds != "holds"] == []
     assert len(claims) == len(regress.PAPERS) + 1
-    # With the networks that were just trained.
-    assert main(["demo", "--workdir", str(tmp_path / "anew" / "demo"), "--json"]) == 0
+    demo = ["demo", "--workdir", str(tmp_path / "anew" / "demo")]  # with the networks that were just trained
+    assert main([*demo, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["videos"] == 2560
     assert 0.45 <= result["tsn"]["pair_accuracy"] <= 0.55
@@ -30,7 +30,7 @@ def test_the_papers_networks_see_time_and_the_demo_shows_it(tmp_path, capsys):
     assert page.count('<article class="card clip">') == 8
     for heading in ("Results", "Training", "What is taken for what", "Each class", "Clips", "Runs"):
         assert f"<h2>{heading}</h2>" in page
-    assert main(["demo", "--workdir", str(tmp_path / "demo")]) == 0  # finished: everything is used again
+    assert main(demo) == 0  # finished: everything is used again
     head, tsn, stm, more = capsys.readouterr().out.splitlines()
     assert head.split() == ["network", "sees", "top-1", "within", "mirrored", "pairs"]
     assert tsn.endswith(f" {result['tsn']['pair_accuracy']:.1%}")
