@@ -54,7 +54,9 @@ def test_slips_in_the_file(recipe, line, told):
         ("--config.optim.lrr=1", "'optim.lrr' (did you mean 'lr'?)"),
         ("--config.optm.lr=1", "'optm' (did you mean 'optim'?)"),
         ("--config.optim=1", "is a section"),
-        ("--config.optim.lr=fast", "could not convert"),
+        ("--config.optim.lr=fast", "--config.optim.lr=fast: must be of type float, like "),
+        ("--config.train.steps=1e3", "--config.train.steps=1e3: must be of type int, like "),
+        ("--config.optim.nesterov=maybe", "--config.optim.nesterov=maybe: must be of type bool, like "),
         ("--config.train.log_every=0", "train.log_every is 0, but must be at least 1"),
         (
             "--config.data.color_jitter=(1.0,)",

@@ -363,12 +363,12 @@ def _override(config: ConfigDict, overrides: Sequence[str]) -> None:
         if isinstance(section, ConfigDict):
             known = ", ".join(section.keys())
             raise UsageError(f"config.{'.'.join(keys)} is a section; set one of its fields: {known}")
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["vidrec", *overrides])
-    try:
-        values(["vidrec", *overrides])
-    except flags.Error as error:
-        raise UsageError(str(error)) from error
+        values, argv = flags.FlagValues(), ["vidrec", override]
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        try:
+            values(argv)
+        except flags.Error as error:
+            raise UsageError(f"{override}: must be of type {type(section).__name__}, like {section!r}") from error
 
 
 def _bare_word(word: str, known: Mapping[str, Any], choices: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
