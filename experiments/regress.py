@@ -7,7 +7,7 @@
 Trained now, in minutes on two CPU cores, are the networks of which the outcome is certain: each paper's tells mirrored
 videos apart and the mean of frames does not (`vidrec demo --all`), and DirecFormer's loss of maps teaches the order of
 frames. The other claims are those of each paper's folder, with what results.jsonl there holds; --full trains what is
-certain with three seeds and runs what those lack, in hours. Ends with status 1 where a certain claim does not hold.
+certain with three seeds and runs what those lack. Ends with status 1 where a certain claim does not hold.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from experiments.grid import SCALES, Study, point, run, trained
 from experiments.results import Results
 from vidrec.cli.shared import tells_errors
 from vidrec.data.pool import usable_cores
-from vidrec.demo import make_records, scores, train_network
+from vidrec.demo import TOYS, make_records, scores, train_network
 from vidrec.errors import BusyError
 from vidrec.files import alone
 from vidrec.inspect.run_folder import read_run
 
-PAPERS = {"ttsn": "TTSN", "direcformer": "DirecFormer", "stm": "STM", "tefe": "TEFE", "tcm": "TCM-Net"}
+PAPERS = {name: TOYS[name].title for name in ("ttsn", "direcformer", "stm", "tefe", "tcm")}
 # Accuracy within mirrored pairs, stated beforehand with room for seeds; the mean of frames stays about a half.
 REACHED = {"stm": 0.9, "tcm": 0.9, "tefe": 0.78, "ttsn": 0.85, "direcformer": 0.88}
 CHANCE = (0.45, 0.55)
@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="The papers' claims: a few trainings now, and what the others came to."
     )
-    parser.add_argument("--full", action="store_true", help="three seeds, and what the papers' folders lack: hours")
+    parser.add_argument("--full", action="store_true", help="three seeds, and what the papers' folders lack")
     parser.add_argument("--out", type=Path, help="folder of videos and runs (default: runs/papers)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     instead = parser.add_mutually_exclusive_group()

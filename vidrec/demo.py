@@ -32,6 +32,7 @@ class Toy(NamedTuple):
     """How one network is made small enough for the toy videos, and trained on them.
 
     Attributes:
+      title: how its paper writes it.
       model: its name.
       steps: length of training.
       sees: what it has beside single frames, in words.
@@ -41,6 +42,7 @@ class Toy(NamedTuple):
       task: fields of `config.task`.
     """
 
+    title: str
     model: str
     steps: int
     sees: str
@@ -59,24 +61,26 @@ TRANSFORMER = {
     "time_embed_std": 1.0, "init_std": 0.125,  # too few steps to grow from nothing, or from what suits a wide network
 }  # fmt: skip
 TOYS = {
-    "tsn": Toy("tsn_resnet18", 80, "the mean of the frames", RESNET),
-    "tsm": Toy("tsm_resnet18", 160, "channels shifted in time", RESNET),
-    "tdn": Toy("tdn_resnet50", 160, "differences of neighbouring frames", RESNET),
-    "stm": Toy("stm_resnet18", 160, "motion between frames", {**RESNET, "reduction": 4}),  # not 8/16 channels
-    "tcm": Toy("tcm_resnet18", 120, "where things went, by correlation", {**RESNET, "tcm_patch": 7}),
+    "tsn": Toy("TSN", "tsn_resnet18", 80, "the mean of the frames", RESNET),
+    "tsm": Toy("TSM", "tsm_resnet18", 160, "channels shifted in time", RESNET),
+    "tdn": Toy("TDN", "tdn_resnet50", 160, "differences of neighbouring frames", RESNET),
+    "stm": Toy("STM", "stm_resnet18", 160, "motion between frames", {**RESNET, "reduction": 4}),  # not 8/16 channels
+    "tcm": Toy("TCM-Net", "tcm_resnet18", 120, "where things went, by correlation", {**RESNET, "tcm_patch": 7}),
     "tefe": Toy(
-        "tefe_resnet50", 140, "excitation over time, 3D products",
+        "TEFE", "tefe_resnet50", 140, "excitation over time, 3D products",
         {**RESNET, "bottleneck": False, "te": (1, 1, 0, 0), "fe": (0, 0, 1, 1), "fe_init": "random"},
     ),
     "ttsn": Toy(
-        "ttsn_resnet50", 300, "attention between frames",
+        "TTSN", "ttsn_resnet50", 300, "attention between frames",
         {**RESNET, "bottleneck": False, "backbone": "tsn", "ett_pe_std": 1.5, "ett_inverse_std": 0.25},
         lr=0.03, task={"name": "tss", "weight": 0.1},
     ),
-    "timesformer": Toy("timesformer_base", 160, "attention in time and space", TRANSFORMER, 0.003, 1.0),
+    "timesformer": Toy(
+        "TimeSformer", "timesformer_base", 160, "attention in time and space", TRANSFORMER, 0.003, 1.0
+    ),
     "direcformer": Toy(
-        "direcformer_base", 160, "directed attention in time", {**TRANSFORMER, "num_orders": 100}, 0.003, 1.0,
-        {"name": "order", "order_weight": 0.1, "guided_weight": 0.1},
+        "DirecFormer", "direcformer_base", 160, "directed attention in time", {**TRANSFORMER, "num_orders": 100},
+        0.003, 1.0, {"name": "order", "order_weight": 0.1, "guided_weight": 0.1},
     ),
 }  # fmt: skip
 PAIR = ("tsn", "stm")
@@ -130,7 +134,7 @@ def demo(
     records, videos = make_records(workdir, seed, train_per_family, eval_per_family)
     for network in networks:
         train_network(workdir / network, network, records, seed=seed, steps=steps)
-    runs = [read_run(workdir / network, network.upper()) for network in networks]
+    runs = [read_run(workdir / network, TOYS[network].title) for network in networks]
     results = {network: scores(run.evaluation) for network, run in zip(networks, runs, strict=True) if run.evaluation}
     report = write_demo_report(workdir, runs, results)
     return {"videos": videos, **results, "seconds": round(time.monotonic() - started, 1), "report": report}
@@ -140,8 +144,8 @@ def table(result: dict[str, Any]) -> str:
     """What `demo` returned, to read."""
     lines = [("network", "sees", "top-1", "within mirrored pairs")]
     for name in (name for name in TOYS if name in result):
-        measured = result[name]
-        lines.append((name.upper(), TOYS[name].sees, f"{measured['top1']:.1%}", f"{measured['pair_accuracy']:.1%}"))
+        toy, measured = TOYS[name], result[name]
+        lines.append((toy.title, toy.sees, f"{measured['top1']:.1%}", f"{measured['pair_accuracy']:.1%}"))
     pages = f"{result['videos']} videos, {result['seconds']:.0f} seconds; what the networks see: {result['report']}"
     return f"{aligned(lines, left=2)}\n{pages}"
 
@@ -190,6 +194,7 @@ def scores(evaluation: Evaluation) -> dict[str, float]:
 def write_demo_report(workdir: Path, runs: list[Run], results: dict[str, dict[str, float]]) -> str:
     """Writes report.html, with what is particular to these networks and videos; gives its path."""
     within = page.Column("within mirrored pairs", ".1%", bar=True, level=0.5)
+    names = {TOYS[name].title: name for name in results}
     told = write_report(
         runs,
         workdir / "report.html",
@@ -198,8 +203,8 @@ def write_demo_report(workdir: Path, runs: list[Run], results: dict[str, dict[st
         command=f"vidrec demo --workdir {workdir}",
         clips=len(toy_pairs()) * 2,
         columns=[
-            Fact(page.Column("sees"), lambda run: TOYS[run.name.lower()].sees),
-            Fact(within, lambda run: results[run.name.lower()]["pair_accuracy"]),
+            Fact(page.Column("sees"), lambda run: TOYS[names[run.name]].sees),
+            Fact(within, lambda run: results[names[run.name]]["pair_accuracy"]),
         ],
         notes=_NOTES,
     )
@@ -208,7 +213,10 @@ def write_demo_report(workdir: Path, runs: list[Run], results: dict[str, dict[st
 
 def headline(results: dict[str, dict[str, float]]) -> str:
     """The finding in one sentence, from the numbers."""
-    told = [f"{name.upper()}, which sees {TOYS[name].sees}, {r['pair_accuracy']:.0%}" for name, r in results.items()]
+    told = [
+        f"{TOYS[name].title}, which sees {TOYS[name].sees}, {measured['pair_accuracy']:.0%}"
+        for name, measured in results.items()
+    ]
     return (
         "Each action here has a mirror action: the same frames in another order. "
         f"How often a network tells the two apart: {'; '.join(told)}; chance is 50%."
