@@ -49,9 +49,11 @@ def sweep() -> dict[str, list[str]]:
     """The arguments of every row of the paper's tables."""
 
     def rows(*attentions: tuple[str, tuple[str, ...]]) -> list[str]:
+        """Of attentions, each with several losses."""
         return [f"jester,{attention},losses={losses}" for attention, several in attentions for losses in several]
 
     def attentions(dataset: str) -> list[str]:
+        """Of a data set, all of them."""
         return [f"{dataset},timesformer", *(f"{dataset},{attention}" for attention in (SC, CS, CC))]
 
     return {

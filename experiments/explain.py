@@ -154,6 +154,7 @@ def hits(heat: Float[np.ndarray, "n t h w"], clips: Clips) -> dict[str, float]:
     best = flat.argmax(-1)[..., None]
 
     def share(truth: np.ndarray) -> float:
+        """How often the peaks lie within, of frames whose map is not the same everywhere."""
         return float((np.take_along_axis(truth.reshape(flat.shape), best, -1)[..., 0] & says).mean())
 
     return {"hit": share(moving), "still": share(still), "chance": float(moving.mean())}

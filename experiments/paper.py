@@ -87,6 +87,8 @@ def main(
     for field, option in SAID_BY.items():
         if any(given.startswith(f"--config.{field}=") for given in overrides):
             parser.error(f"--config.{field} is said by {option} here: use that")
+    if args.results and args.results.suffix != ".jsonl":
+        parser.error(f"--results {args.results} must end in .jsonl: its runs lie in a folder named so without that")
     if args.figures and args.scale == "paper":
         parser.error("--figures draws what toys came to: take --scale cpu or gpu")
     if args.figures and (args.study or args.seeds):

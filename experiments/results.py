@@ -5,6 +5,7 @@ import platform
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from vidrec.errors import VidrecError
 from vidrec.files import alone, atomic_write
 
 Measures = dict[str, float]
+
+
+of_result = itemgetter("measures", "machine", "jax", "seconds")  # what every line has beside its point
 
 
 class Results:
@@ -87,7 +91,8 @@ class Results:
         for number, line in enumerate(self._path.read_bytes().splitlines() if self._path.exists() else [], 1):
             try:
                 one = json.loads(line)
-                points[one["point"]] = {name: one[name] for name in ("measures", "machine", "jax", "seconds")} | one
+                of_result(one)
+                points[one["point"]] = one
             except (ValueError, TypeError, KeyError) as error:
                 raise VidrecError(
                     f"{self._path}, line {number} is no result: take it out, and its point is run again"

@@ -202,6 +202,7 @@ def test_points_are_not_named_by_paths():
         (["--records", "r"], "of --scale paper"),
         (["--config.train.steps=5"], "of --scale paper"),
         (["--scale", "paper", "--steps=5"], "unknown argument --steps=5"),
+        (["--results", "runs/mine"], "must end in .jsonl"),
         (["--scale", "gpu", "--figures"], "give --results FILE elsewhere"),
         (["--scale", "paper", "--config.seed=3"], "--config.seed is said by --seeds"),
         (["--scale", "paper", "--study", "one"], "one is of toys alone"),
@@ -312,6 +313,14 @@ def test_trainings_anew_are_of_one_process_at_a_time(tmp_path, capsys):
         given = ["--again", "--out", str(tmp_path), "--results", str(tmp_path / "none.jsonl")]
         assert paper.main({"modules": STM}, tmp_path, argv=given) == 1
     assert "another process runs points again" in capsys.readouterr().err
+
+
+def test_lines_of_other_results_stay_as_they_are(tmp_path):
+    results = Results(tmp_path / "results.jsonl")
+    results.add("first", {"top1": 0.5}, 1, recipe="r", seed=0)
+    before = (tmp_path / "results.jsonl").read_text()
+    Results(tmp_path / "results.jsonl").add("second", {"top1": 0.6}, 1, recipe="r", seed=1)
+    assert (tmp_path / "results.jsonl").read_text().startswith(before)
 
 
 @pytest.mark.parametrize("line", ['{"point": "a", "measu', "", "[]", '{"measures": {}}', '{"point": "a"}'])

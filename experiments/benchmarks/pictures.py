@@ -71,6 +71,7 @@ def scaling(rows: Rows) -> str:
     """
 
     def line(column: str) -> list[Point]:
+        """A column in parts of its first row, by chips."""
         return [(float(row["chips"]), float(row[column]) / float(rows[0][column])) for row in rows]
 
     return curves_svg(

@@ -8,6 +8,15 @@ import pytest
 
 from experiments import regress
 from vidrec.cli import main
+from vidrec.demo import headline, table
+
+
+def test_networks_are_named_as_their_papers_do():
+    results = {"tcm": {"top1": 0.9, "pair_accuracy": 0.95}, "direcformer": {"top1": 0.8, "pair_accuracy": 0.85}}
+    _, first, second, _ = table({"videos": 1, **results, "seconds": 1.0, "report": "r.html"}).splitlines()
+    assert first.startswith("TCM-Net ")
+    assert second.startswith("DirecFormer ")
+    assert "TCM-Net, which sees where things went, by correlation, 95%; DirecFormer, which" in headline(results)
 
 
 @pytest.mark.slow

@@ -53,6 +53,7 @@ def open_folder(directory: Place) -> Folder:
     sizes = {name: sum(aside.kept(shard).records for shard in split.shards) for name, split in info.splits.items()}
 
     def open_split(name: str) -> list[ShardIndex]:
+        """The shards of a split."""
         return _open_shards(directory, info.splits[name].shards, info.classes, aside)
 
     return Folder(info.name, info.classes, sizes, aside, open_split)
@@ -75,6 +76,7 @@ def _open_shards(
     directory: Place, shards: Sequence[manifest.Shard], classes: ClassList, aside: AsideList
 ) -> list[ShardIndex]:
     def open_one(shard: manifest.Shard) -> ShardIndex:
+        """One shard."""
         return open_shard(directory, shard, classes, aside)
 
     if isinstance(directory, Path):

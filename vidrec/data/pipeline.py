@@ -302,6 +302,7 @@ def _free_shared_memory_at_exit() -> None:
     """Lets grain finish freeing batches: it does so on a thread of its own, which would die with the interpreter."""
 
     def finish() -> None:
+        """Frees what nobody holds, then waits for grain's threads."""
         gc.collect()
         pool, SharedMemoryArray._del_thread_pool = SharedMemoryArray._del_thread_pool, None
         if pool is not None:

@@ -179,6 +179,7 @@ def _paint(picture: np.ndarray, distance: Image, colour: np.ndarray) -> np.ndarr
 
 def _along(axis: str) -> Callable[[Sprites, np.random.Generator], Sprites]:
     def move(sprites: Sprites, rng: np.random.Generator) -> Sprites:
+        """Puts the sprites on straight paths, each with its own middle and span."""
         clips = len(sprites.x)
         middle, span = _uniform(rng, 0.45, 0.55, clips, 1), _uniform(rng, 0.5, 0.6, clips, 1)
         path = middle + span * (_RAMP - 0.5) + _normal(rng, _JITTER, clips, FRAMES)

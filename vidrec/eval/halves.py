@@ -87,6 +87,7 @@ def walk(
     number, inside = 0, False
 
     def intercept(call: Any, arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
+        """Hands the call of a part to `visit`, unless it is made within another."""
         nonlocal number, inside
         if inside or context.method_name not in _PARTS:
             return call(*arguments, **options)

@@ -211,6 +211,7 @@ def pillow(folders: list[tuple[str, int]], spec: ClipSpec, setting: Setting) -> 
     draw = random.Random(0)
 
     def batch() -> Float32[np.ndarray, "b c h w"]:
+        """Clips of folders drawn at random."""
         chosen = [draw.choice(folders) for _ in range(setting.batch_size)]
         return np.stack([peers.clip(*folder, spec.frames, spec.image_size, draw) for folder in chosen])
 

@@ -97,6 +97,7 @@ class _Frame:
     y: Axis
 
     def at(self, x: float, y: float) -> Point:
+        """Where a point lies in the picture."""
         return self.left + self.width * self.x.place(x), self.top + _PLOT_HEIGHT * (1 - self.y.place(y))
 
 

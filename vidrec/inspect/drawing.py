@@ -215,6 +215,7 @@ def gauges(values: Float[np.ndarray, "n c"], names: Sequence[str], *, side: int 
     top, bottom, middle = 18, side - 18, side // 2
 
     def height(value: float) -> float:
+        """Where a value lies in the picture."""
         return bottom - (bottom - top) * (value - low) / (high - low)
 
     tiles = []

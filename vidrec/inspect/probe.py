@@ -115,6 +115,7 @@ def _score_gradient(model: Any, module: str, variables: Any, clips: Clips, targe
         model = model.clone(remat="none")
 
     def scores(shift: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+        """The sum of the clips' scores with a module's features shifted, and what came by on the way."""
         seen: list[Array] = []
         with nn.intercept_methods(partial(_shifted, module=(module,), shift=shift, seen=seen)):
             logits = model.apply(variables, clips, train=False).logits

@@ -186,6 +186,7 @@ def table_text(table: list[dict[str, Any]]) -> str:
     """The comparison as aligned lines, and below them the notes, by number."""
 
     def shown(value: float | None, digits: int) -> str:
+        """A number as it stands in the table; none is empty."""
         return "" if value is None else f"{value:.{digits}f}"
 
     notes = list(dict.fromkeys(row["note"] for row in table if row["note"]))

@@ -123,6 +123,7 @@ def trace(model: Any, shape: tuple[int, ...]) -> tuple[list[Call], dict[str, Any
     calls: list[Call] = []
 
     def record(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        """Notes what a call of a module costs."""
         out = call(*args, **kwargs)
         path = context.module.path
         if context.method_name == "__call__" and path and jax.tree.leaves(out):
@@ -130,6 +131,7 @@ def trace(model: Any, shape: tuple[int, ...]) -> tuple[list[Call], dict[str, Any
         return out
 
     def run() -> Any:
+        """Starts the network and calls it once."""
         clips = jnp.zeros(shape)
         variables = model.init(jax.random.key(0), clips, train=False)
         with nn.intercept_methods(record):

@@ -142,6 +142,7 @@ def run(task):
     mean, std = (torch.tensor(values, device=device).view(1, 1, 3, 1, 1) for values in (MEAN, STD))
 
     def scores():
+        """The network's scores of the clips."""
         with torch.autocast(device.type, torch.bfloat16, enabled=task["dtype"] == "bfloat16"):
             return network((clips.float() / 255 - mean) / std).float()
 
@@ -170,6 +171,7 @@ def training(network, scores, task):
     labels = torch.randint(0, task["classes"], (task["batch_size"],), device=device)
 
     def step():
+        """One step of training."""
         loss = nn.functional.cross_entropy(scores(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -186,6 +188,7 @@ def predicting(network, scores):
     network.eval()
 
     def step():
+        """One prediction."""
         with torch.no_grad():
             return scores().softmax(-1).cpu()  # waits for the device
 

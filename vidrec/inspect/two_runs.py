@@ -70,6 +70,7 @@ def compare_losses(a: dict[int, float], b: dict[int, float]) -> dict[str, Any]:
     differing = [step for step in common if a[step] != b[step]]
 
     def of(step: int) -> dict[str, Any]:
+        """What both runs have at a step."""
         return {"step": step, "a": a[step], "b": b[step]}
 
     return {

@@ -136,6 +136,7 @@ def jobset(run: Run) -> str:
         """Writes scripts line by line."""
 
     def block(dumper: Any, value: str) -> Any:
+        """Text of several lines as a block, as one writes it by hand."""
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
 
     Dumper.add_representer(str, block)

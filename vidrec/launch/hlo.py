@@ -150,6 +150,7 @@ def _times(bodies: dict[str, list[str]]) -> Counter[str]:
     times: Counter[str] = Counter()
 
     def visit(name: str, count: int) -> None:
+        """Counts a computation, and those that it calls as often as it does."""
         times[name] += count
         for line in bodies.get(name, ()):
             for called, factor in _called(line, bodies):

@@ -104,6 +104,7 @@ def _videos(root: Path) -> Iterator[str]:
     """Yields the path of every video below a folder."""
 
     def stop(error: OSError) -> None:
+        """Fails at a folder that cannot be read; os.walk by itself leaves it out."""
         raise error
 
     with reading(root):

@@ -170,6 +170,7 @@ def run(operation: str, implementation: str | None, f1: Array, f2: Array, **sett
 
     @jax.jit  # which brings a map that is on no mesh yet to that of the other
     def whole(*maps: Array) -> Any:
+        """All devices' parts."""
         if explicit:  # only explicit axes are named in the type of an array
             maps = jax.sharding.reshard(maps, NamedSharding(mesh, PartitionSpec(own)))
         return parted(*maps)

@@ -180,6 +180,7 @@ def measure_ceilings(dtype: str, scale: int, rounds: int) -> Ceilings:
     chain = 8 * scale  # long enough that starting the call does not count
 
     def elementwise(x: Any) -> Any:
+        """A chain of elementwise operations, bound by arithmetic."""
         for _ in range(chain):
             for _ in range(VECTOR_OPERATIONS):
                 x = x * 0.999 + 0.001

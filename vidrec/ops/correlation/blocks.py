@@ -67,6 +67,7 @@ def over_blocks(step: Callable[[Block, Any], tuple[Any, Queries]], carry: Any, f
         return carry, jax.tree.map(lambda x: x.reshape(x.shape[0], height, width, *x.shape[2:]), whole)
 
     def body(carry: Any, row: Any) -> tuple[Any, Queries]:
+        """One block of rows."""
         return step(make_block(row, rows, height, width, patch), carry)
 
     carry, blocks = jax.lax.scan(body, carry, np.arange(0, height, rows))

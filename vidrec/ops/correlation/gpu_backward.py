@@ -108,6 +108,7 @@ def by_f1_block(
     copy_known(known, here, first_row, tiling, facts.at[0], queries_ready)
 
     def start(near: Any) -> None:
+        """Copies a tile of keys into its slot."""
         at = Place(here.pair, near.strip, None)
         copy_tile(f2, at, near.row, tiling, keys.at[near.slot], keys_ready.at[near.slot])
 
@@ -117,10 +118,14 @@ def by_f1_block(
     y, x = query_position(first_row, here.strip, tiling)
 
     def sums(total: Ref) -> Array:
+        """Adds up what the keys give to each query's gradient."""
+
         def strip(number: Any, carry: None) -> None:
+            """All tiles of one strip of keys."""
             columns = Columns.of(query, x, tiling.first_strip(here.strip) + number, tiling, sharpness)
 
             def tile(near: Any, carry: None) -> None:
+                """Adds one tile of keys."""
                 scores = product(queries, keys.at[near.slot])
                 stage(by_scores(scores, query, y, columns, near.row, tiling, sharpness), staged)
                 plgpu.wgmma(total, staged.at[0], keys.at[near.slot, channel_block])
@@ -156,6 +161,7 @@ def by_f2_block(
     copy_tile(f2, here, first_row, tiling, keys, keys_ready)
 
     def start(near: Any) -> None:
+        """Copies a tile of queries, with what is known of them, into its slot."""
         at = Place(here.pair, near.strip, None)
         copy_tile(f1, at, near.row, tiling, queries.at[near.slot], queries_ready.at[near.slot])
         copy_known(known, at, near.row, tiling, facts.at[near.slot], queries_ready.at[near.slot])
@@ -164,7 +170,10 @@ def by_f2_block(
     plgpu.barrier_wait(keys_ready)
 
     def sums(total: Ref) -> Array:
+        """Adds up what the queries give to each key's gradient."""
+
         def tile(near: Any, carry: None) -> None:
+            """Adds one tile of queries."""
             query = load_known(facts.at[near.slot])
             y, x = query_position(near.row, near.strip, tiling)
             columns = Columns.of(query, x, here.strip, tiling, sharpness)

@@ -120,6 +120,7 @@ def find_block(
     copy_tile(f1, here, first_row, tiling, queries, queries_ready)
 
     def start(near: Any) -> None:
+        """Copies a tile of keys into its slot."""
         at = Place(here.pair, near.strip, None)
         copy_tile(f2, at, near.row, tiling, keys.at[near.slot], keys_ready.at[near.slot])
 
@@ -145,6 +146,7 @@ def find_peak(stream: Stream, keys: Ref, scores: Any, y: Float[Array, "64"], x: 
     reach, columns = tiling.patch // 2, tiling.columns
 
     def tile(near: Any, carry: Any) -> Any:
+        """Takes each column's best score, and its row, on over one tile."""
         best, best_y = carry
         for r, score in enumerate(by_row(scores(keys.at[near.slot]), tiling)):
             key_y = (near.row + r).astype(jnp.float32)
@@ -155,6 +157,7 @@ def find_peak(stream: Stream, keys: Ref, scores: Any, y: Float[Array, "64"], x: 
         return best, best_y
 
     def strip(number: Any, peak: Peak) -> Peak:
+        """Takes the first of the highest scores on over one strip."""
         nothing = filled(0, TILE, columns), filled(0, TILE, columns)
         best, best_y = stream.over(0, number, tile, nothing)
         key_x = key_column(tiling.first_strip(stream.here.strip) + number, tiling)
@@ -199,12 +202,14 @@ def sum_weights(
     top = spread(peak.score * -sharpness.scale, columns)
 
     def strip(number: Any, sums: Sums) -> Sums:
+        """Adds one strip to the weighted sums."""
         key_x = key_column(tiling.first_strip(stream.here.strip) + number, tiling)
         dx = key_x - spread(x, columns)
         inside = jnp.where(jnp.abs(dx) <= reach, jnp.where(key_x < width, 1.0, 0.0), 0.0)
         along_x = inside * bell(key_x, spread(peak.x, columns), sharpness)
 
         def tile(near: Any, carry: Any) -> Any:
+            """Adds one tile to the weighted sums of each column."""
             total, total_y = carry
             for r, score in enumerate(by_row(scores(keys.at[near.slot]), tiling)):
                 key_y = (near.row + r).astype(jnp.float32)

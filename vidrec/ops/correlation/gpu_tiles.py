@@ -117,6 +117,7 @@ class Stream:
         """Begins the copy of the tile that a step reads, if there is such a step."""
 
         def start() -> None:
+            """Sends for the tile of a step."""
             again = step >= self.steps  # of a second pass
             in_pass = jnp.where(again, step - self.steps, step)
             if self.tiling.near_strips == 1:  # saves a division
@@ -135,6 +136,7 @@ class Stream:
         """Runs (tile, carry) -> carry for the tiles of the strip in pass `number`."""
 
         def step_body(chunk: Any, carry: Any) -> Any:
+            """Waits for one tile, uses it, and sends for a later one."""
             step = strip * self.chunks + chunk
             if not self.stays:
                 step += number * self.steps
@@ -169,6 +171,7 @@ def product(queries: Ref, keys: Ref) -> Float[Array, "64 64"]:
     """Scores of a tile of queries with a tile of keys, in float32; both are `[blocks, 64, 64]` in shared memory."""
 
     def multiply(scores: Ref) -> Array:
+        """The product, added up channel block by channel block."""
         for block in range(queries.shape[0]):
             plgpu.wgmma(scores, queries.at[block], keys.at[block].transpose((1, 0)))
         return scores[...]

@@ -54,6 +54,7 @@ def volume_backward(
     weights = to_line(by_scores, layout).swapaxes(1, 2)
 
     def of(features: Maps, mirrored: bool) -> Maps:
+        """The gradient of one of the two maps, from the other."""
         groups = channel_groups(to_line(features, layout))
         weigh = fold_pairs(partial(weighted, layout=layout, mirrored=mirrored, interpret=interpret))
         sums = [weigh(group, weights) for group in groups]
@@ -137,6 +138,7 @@ def products_block(
     plgpu.copy_gmem_to_smem(f1.at[pair, pl.ds(first + layout.margin, TILE), :], own, own_ready)
 
     def start(row: Any) -> None:
+        """Copies a row of keys into its slot."""
         copy_segment(f2.at[pair], around, ready, row, first, layout)
 
     start_rows(start, patch)
@@ -144,11 +146,13 @@ def products_block(
     queries = load_tile(own, 0, channels)
 
     def offset_row(row: Any, carry: None) -> None:
+        """The scores of one row of offsets."""
         slot = lax.rem(row, SLOTS)
         plgpu.barrier_wait(ready.at[slot])
         plgpu.wait_smem_to_gmem(SLOTS - 1, wait_read_only=True)
 
         def offset(column: Any, carry: None) -> None:
+            """The scores of one offset."""
             score = jnp.sum(queries * load_tile(around.at[slot], column, channels), axis=1)
             scores[slot, column] = score
 
@@ -207,6 +211,7 @@ def weighted_block(
     pair, first = tile_place(layout)
 
     def start(row: Any) -> None:
+        """Copies a row of features, and the weights that go with it, into its slot."""
         copy_segment(features.at[pair], around, ready, row, first, layout)
         slot = lax.rem(jnp.int32(row), SLOTS)
         offsets = patch - 1 - row if mirrored else row
@@ -218,10 +223,12 @@ def weighted_block(
     start_rows(start, patch)
 
     def offset_row(row: Any, total: Array) -> Array:
+        """Adds one row of offsets."""
         slot = lax.rem(row, SLOTS)
         plgpu.barrier_wait(ready.at[slot])
 
         def offset(column: Any, total: Array) -> Array:
+            """Adds one offset."""
             place = factors.at[slot, patch - 1 - column, pl.ds(column, TILE)] if mirrored else factors.at[slot, column]
             factor = plgpu.load(place, layout=QUERIES, optimized=False)
             return total + spread(factor, channels) * load_tile(around.at[slot], column, channels)

@@ -28,6 +28,7 @@ def correlate(
     around = jnp.pad(f2, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
 
     def shifted(offset: Int[Array, "2"]) -> Float[Array, "n h w"]:
+        """The scores of one offset."""
         return jnp.sum(f1 * jax.lax.dynamic_slice(around, (0, offset[0], offset[1], 0), f2.shape), -1)
 
     offsets = dilation_patch * jnp.indices((patch, patch)).reshape(2, -1).T

@@ -101,6 +101,7 @@ def find_call(size: Sequence[int], patch: int, dtype: Any) -> Call:
     cut = tiles(height, width, patch)
 
     def build(per_step: int) -> Call:
+        """The call with so many tiles a step."""
         return Call(
             cut,
             per_step,
@@ -140,10 +141,12 @@ def forward_kernel(
     cut, height = call.cut, f2_ref.shape[1]
 
     def before() -> None:
+        """Lays out the keys of a pair."""
         tpu_tiles.stage_keys(f2_ref, keys_ref, cut, settings.patch // 2)
         queries_ref[...] = jnp.zeros_like(queries_ref)
 
     def per_tile(tile: Array, place: Array) -> None:
+        """Matches one tile of queries."""
         tpu_tiles.stage_queries(f1_ref, queries_ref, tile, place, cut, height)
         scores_ref[...] = tpu_tiles.scores_of(queries_ref, keys_ref, tile, cut)
         peak, row, column = find_peak(scores_ref, cut, settings.patch)
@@ -253,6 +256,7 @@ def push_call(size: Sequence[int], patch: int, dtype: Any) -> Call:
     seen = cut.keys * cut.columns
 
     def build(per_step: int) -> Call:
+        """The call with so many tiles a step."""
         maps = [Buffer((*size,), dtype, per_step * cut.rows), Buffer((*size,), dtype)]
         lines = [Buffer((cut.count, count, LANES), jnp.float32, per_step) for count in (FOUND, PULLS)]
         return Call(
@@ -306,11 +310,13 @@ def backward_kernel(
     cut, height, reach = call.cut, f2_ref.shape[1], settings.patch // 2
 
     def before() -> None:
+        """Lays out the keys of a pair and clears their gradient."""
         tpu_tiles.stage_keys(f2_ref, keys_ref, cut, reach)
         queries_ref[...] = jnp.zeros_like(queries_ref)
         by_keys_ref[...] = jnp.zeros_like(by_keys_ref)
 
     def per_tile(tile: Array, place: Array) -> None:
+        """The gradient of one tile of queries, and what it adds to that of the keys."""
         tpu_tiles.stage_queries(f1_ref, queries_ref, tile, place, cut, height)
         scores_ref[...] = tpu_tiles.scores_of(queries_ref, keys_ref, tile, cut)
         found = [found_ref[0, place, line : line + 1, :] for line in range(FOUND)]
@@ -320,6 +326,7 @@ def backward_kernel(
         tpu_tiles.write_queries(by_queries, by_f1_ref, tile, place, cut, height)
 
     def after() -> None:
+        """Writes the gradient of the keys."""
         tpu_tiles.write_keys(by_keys_ref, by_f2_ref, cut, reach)
 
     tpu_tiles.over_tiles(call, before, per_tile, after)

@@ -35,6 +35,7 @@ def over_tiles(
     pl.when(step == 0)(before)
 
     def per_tile(place: Array, _: None) -> None:
+        """One tile of this step."""
         body(step * call.per_step + place, place)
 
     jax.lax.fori_loop(0, call.per_step, per_tile, None)
@@ -81,6 +82,7 @@ def write_queries(
         here = values[row * cut.columns : row * cut.columns + width].astype(out_ref.dtype)
 
         def write(y: Array = place * cut.rows + row, here: Array = here) -> None:
+            """Writes one row."""
             out_ref[0, y] = here
 
         if height % cut.rows:

@@ -62,6 +62,7 @@ def scores_call(size: Sequence[int], patch: int, dtype: Any) -> Call:
     cut = tiles(height, width, patch)
 
     def build(per_step: int) -> Call:
+        """The call with so many tiles a step."""
         rows = per_step * cut.rows
         return Call(
             cut,
@@ -103,6 +104,7 @@ def forward_kernel(
     pitch = cut.columns + 2 * margin
 
     def before() -> None:
+        """Lays out the keys of a pair, with margins of zeros."""
         tpu_tiles.stage_keys(f2_ref, keys_ref, cut, patch // 2)
         queries_ref[...] = jnp.zeros_like(queries_ref)
         for row in range(cut.keys):
@@ -110,6 +112,7 @@ def forward_kernel(
             tpu_tiles.clear(scores_ref, (row + 1) * pitch - margin, (row + 1) * pitch)
 
     def per_tile(tile: Array, place: Array) -> None:
+        """The scores of one tile of queries."""
         tpu_tiles.stage_queries(f1_ref, queries_ref, tile, place, cut, height)
         scores = tpu_tiles.scores_of(queries_ref, keys_ref, tile, cut)
         for row in range(cut.keys):
@@ -152,6 +155,7 @@ def push_call(size: Sequence[int], patch: int, dtype: Any) -> Call:
     cut = tiles(height, width, patch)
 
     def build(per_step: int) -> Call:
+        """The call with so many tiles a step."""
         rows = per_step * cut.rows
         maps = [Buffer((*size,), dtype, rows), Buffer((*size,), dtype)]
         return Call(
@@ -204,11 +208,13 @@ def backward_kernel(
     cut, height = call.cut, f2_ref.shape[1]
 
     def before() -> None:
+        """Lays out the keys of a pair and clears the gradients."""
         tpu_tiles.stage_keys(f2_ref, keys_ref, cut, patch // 2)
         for ref in (queries_ref, pulls_ref, by_keys_ref):
             ref[...] = jnp.zeros_like(ref)
 
     def per_tile(tile: Array, place: Array) -> None:
+        """The gradient of one tile of queries, and what it adds to that of the keys."""
         tpu_tiles.stage_queries(f1_ref, queries_ref, tile, place, cut, height)
         tpu_tiles.stage_queries(by_volume_ref, pulls_ref, tile, place, cut, height)
         turned_ref[: patch**2, :] = pulls_ref[...].T
@@ -221,6 +227,7 @@ def backward_kernel(
         tpu_tiles.write_queries(by_queries, by_f1_ref, tile, place, cut, height)
 
     def after() -> None:
+        """Writes the gradient of the keys."""
         tpu_tiles.write_keys(by_keys_ref, by_f2_ref, cut, patch // 2)
 
     tpu_tiles.over_tiles(call, before, per_tile, after)

@@ -36,6 +36,7 @@ def volume(f1: Maps, f2: Maps, patch: int) -> Float[Array, "n h w p p"]:
     reach = patch // 2
 
     def step(block: Block, carry: None) -> tuple[None, Array]:
+        """The volume of one block."""
         scores = scores_of(block, f1, f2)
         n, keys, width, queries = scores.shape
         offset = np.arange(patch)[:, None] - reach
@@ -59,6 +60,7 @@ def volume_backward(patch: int, residuals: tuple[Maps, Maps], by_volume: Float[A
     f1, f2 = residuals
 
     def step(block: Block, by_f2: Maps) -> tuple[Maps, Maps]:
+        """The gradients of one block."""
         here = jnp.moveaxis(take_queries(by_volume, block), 1, -1)
         n, queries = here.shape[0], here.shape[-1]
         index = jnp.where(block.inside, window_index(block, patch), 0)
@@ -131,6 +133,7 @@ def match_forward(f1: Maps, f2: Maps, settings: Settings) -> tuple[Any, tuple[Ma
     edge = outside(f1.shape[1], f1.shape[2], settings.patch)
 
     def step(block: Block, carry: None) -> tuple[None, Found]:
+        """The match of one block."""
         here = Outside(*(take_queries(jnp.asarray(values)[None], block)[0] for values in edge))
         return carry, find(block, scores_of(block, f1, f2), here, settings)
 
@@ -197,6 +200,7 @@ def match_backward(settings: Settings, residuals: Any, gradients: Any) -> tuple[
     f1, f2, found = residuals
 
     def step(block: Block, by_f2: Maps) -> tuple[Maps, Maps]:
+        """The gradients of one block."""
         here, by_offset, by_peak = jax.tree.map(partial(take_queries, block=block), (found, *gradients))
         by_scores = gradient(block, scores_of(block, f1, f2), here, by_offset, by_peak, settings)
         return add_gradients(block, by_scores, f1, f2, by_f2)
